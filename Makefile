@@ -1,0 +1,128 @@
+# The whole book on a machine that has make and Python 3.11, 3.12 or 3.13; `make` lists the commands.
+# Written for GNU Make 3.81, which is what macOS has.
+
+VENV := .venv
+BIN := $(VENV)/bin
+SHELL := /bin/sh
+export PYTHONDONTWRITEBYTECODE := 1
+
+# The first of these that runs and has a version that the lock is made for.
+PYTHON ?= $(shell for python in python3.12 python3.13 python3.11 python3 python; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+PACKAGE := $(wildcard advlib/*.py advlib/*/*.py advlib/weights/*.h5)
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+BOOK := _config.yml _toc.yml $(NOTEBOOKS) $(wildcard book/*.* book/_static/* book/_static/*/*)
+
+# What was tested is tested again when a file changes, or the settings that decide on data and arithmetic.
+SETTINGS := $(shell (env | grep -E '^(ADVLIB|KERAS|OMP|PYTEST|TF)_' | sort; \
+	ls "$(ADVLIB_DATA_DIR)" "$${KERAS_HOME:-$$HOME/.keras}/datasets/mnist.npz" 2>/dev/null; true) | cksum | cut -d' ' -f1)
+PASSED := _build/passed/$(SETTINGS)
+PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+
+.PHONY: help book serve test notebooks notebook weights lint lock repository colab clean
+
+help:
+	@echo "make book              build the site from the stored outputs"
+	@echo "make serve             build it and serve it on this machine"
+	@echo "make test              unit tests, every notebook, the site"
+	@echo "make notebooks         execute every notebook again, in order, and store the outputs"
+	@echo "make notebook NAME=01  execute one"
+	@echo "make weights           train again whatever is shipped"
+	@echo "make lint              format, code, types, pairs"
+	@echo "make lock              resolve the dependencies again into requirements.lock"
+	@echo "make repository URL=https://github.com/owner/name   set the public address (URL= clears it)"
+	@echo "make colab             run the notebooks under Colab's versions (needs Python 3.13)"
+	@echo "make clean             remove what was built; the environment stays"
+
+# --- environment ----------------------------------------------------------------------------------
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found; name one: make PYTHON=/path/to/python"; exit 1; }
+	@echo "== Installing the locked packages into $(VENV) (about two minutes, 3 GB, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@# TensorFlow writes to stderr while it is imported; kernels of this environment leave that out.
+	@mkdir -p $(VENV)/etc/ipython
+	@echo "get_config().IPKernelApp.capture_fd_output = False" > $(VENV)/etc/ipython/ipython_kernel_config.py
+	@touch $@
+
+# --- site -----------------------------------------------------------------------------------------
+
+# Style sheet and fonts for maths, and the accessibility checker of the tests, from npm.
+_build/assets/katex/katex.min.css: book/package.json book/package-lock.json $(VENV)/installed
+	@echo "== Fetching the site's assets"
+	@mkdir -p _build/npm _build/assets/katex/fonts
+	@cp book/package.json book/package-lock.json _build/npm
+	@PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix _build/npm --silent --ignore-scripts --no-audit --no-fund
+	@cp _build/npm/node_modules/katex/dist/fonts/*.woff2 _build/assets/katex/fonts
+	@cp _build/npm/node_modules/katex/dist/katex.min.css $@
+
+# Always from scratch: a warning of a page that has not changed would go unseen.
+_build/html/built: $(BOOK) _build/assets/katex/katex.min.css
+	@echo "== Building the site (warnings are errors)"
+	@rm -rf _build/html _build/.doctrees
+	@PATH="$(CURDIR)/$(BIN):$$PATH" jupyter-book build . --all --warningiserror --nitpick --keep-going --quiet
+	@touch $@
+
+book: _build/html/built
+	@echo "The site is in _build/html: open _build/html/index.html, or run: make serve"
+
+serve: book
+	@echo "== http://localhost:8000 (Ctrl-C ends)"
+	@$(BIN)/python -m http.server --bind localhost --directory _build/html 8000
+
+# --- tests ----------------------------------------------------------------------------------------
+
+test: $(PASSED)/unit $(NOTEBOOKS:notebooks/%.ipynb=$(PASSED)/%) $(PASSED)/site
+	@echo "All tests passed. Without a change they are not run again; make clean forgets that."
+
+$(PASSED)/unit: $(VENV)/installed $(PACKAGE) $(NOTEBOOKS) $(wildcard notebooks/*.md tests/*.py tools/*.py *.yml README.md) Makefile
+	@echo "== Unit and property tests"
+	@$(PYTEST) tests --ignore tests/test_site.py
+	@mkdir -p $(@D) && touch $@
+
+$(PASSED)/%: notebooks/%.ipynb $(VENV)/installed $(PACKAGE) tests/nbval_rules.py
+	@echo "== Notebook $*"
+	@TQDM_DISABLE=1 $(PYTEST) -p tests.nbval_rules --nbval-lax --nbval-current-env --nbval-cell-timeout=600 $<
+	@mkdir -p $(@D) && touch $@
+
+$(PASSED)/site: _build/html/built tests/test_site.py tests/conftest.py
+	@echo "== The built site"
+	@$(PYTEST) tests/test_site.py
+	@mkdir -p $(@D) && touch $@
+
+# --- for maintainers ------------------------------------------------------------------------------
+
+notebooks: $(VENV)/installed
+	@$(BIN)/python tools/notebooks.py
+
+notebook: $(VENV)/installed
+	@$(BIN)/python tools/notebooks.py "$(NAME)"
+
+weights: $(VENV)/installed
+	@$(BIN)/python tools/weights.py
+
+lint: $(VENV)/installed
+	@echo "== Format, code, types, pairs"
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(PYTEST) --quiet tests/test_notebooks.py -k pair
+
+lock: $(VENV)/installed
+	@$(BIN)/uv pip compile pyproject.toml --group book --group test --group lint --universal \
+		--fork-strategy fewest --python-version 3.11 --generate-hashes --upgrade --quiet \
+		--custom-compile-command "make lock" --output-file requirements.lock
+	@echo "requirements.lock is up to date; make test installs and tries it"
+
+repository: $(VENV)/installed
+	@$(BIN)/python tools/repository.py "$(URL)"
+
+colab: $(VENV)/installed
+	@$(BIN)/python tools/colab.py
+
+clean:
+	rm -rf _build

@@ -1,0 +1,84 @@
+"""Checks of arguments, shared by every module: nothing is silently clipped or cast."""
+
+from typing import Any
+
+import numpy as np
+
+
+def check_images(images: Any, name: str = "images") -> np.ndarray:
+    """Return `images` when it is a float32 batch (n, height, width, channels) in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the dtype or the number of axes differs, the batch is empty, or a pixel is not finite or
+        lies outside [0, 1]. The message names the argument.
+    """
+    array = np.asarray(images)
+    if array.dtype != np.float32:
+        raise ValueError(f"{name} must be float32 on the pixel scale [0, 1], got dtype {array.dtype}")
+    if array.ndim != 4:
+        raise ValueError(
+            f"{name} must have shape (n, height, width, channels), got {array.shape}"
+            + (" (a single image? add an axis: images[None])" if array.ndim == 3 else "")
+        )
+    if array.size == 0:
+        raise ValueError(f"{name} must hold at least one image, got shape {array.shape}")
+    low, high = array.min(), array.max()
+    # NaN fails both comparisons.
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"{name} must be finite and lie in [0, 1], got values from {low} to {high}")
+    return array
+
+
+def check_labels(labels: Any, count: int, classes: int, name: str = "labels") -> np.ndarray:
+    """Return `labels` when it is an integer vector of `count` classes below `classes`.
+
+    Raises
+    ------
+    ValueError
+        If the dtype is not an integer's, the shape is not (count,), or a label lies outside
+        [0, classes). The message names the argument.
+    """
+    array = np.asarray(labels)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"{name} must be integers from 0 to {classes - 1}, got dtype {array.dtype}")
+    if array.shape != (count,):
+        raise ValueError(f"{name} must have shape ({count},), one per image, got {array.shape}")
+    if array.size and not (array.min() >= 0 and array.max() < classes):
+        raise ValueError(
+            f"{name} must lie between 0 and {classes - 1}, got {array.min()} to {array.max()}"
+        )
+    return array
+
+
+def check_count(value: Any, name: str) -> int:
+    """Return `value` when it is a whole number of at least 1.
+
+    Raises
+    ------
+    ValueError
+        If it is not. The message names the argument.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return int(value)
+
+
+def check_input_shape(model: Any, images: np.ndarray) -> None:
+    """Check that `model` takes images of this height, width and number of channels.
+
+    Raises
+    ------
+    ValueError
+        If it does not; the message gives both shapes.
+    """
+    expected = tuple(model.input_shape[1:])
+    given = images.shape[1:]
+    if len(expected) != len(given) or any(
+        size not in (None, got) for size, got in zip(expected, given, strict=True)
+    ):
+        raise ValueError(
+            f"images must have shape (n, {', '.join(map(str, expected))}) for this model, "
+            f"got {images.shape}"
+        )

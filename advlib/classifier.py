@@ -1,0 +1,304 @@
+"""The book's classifier: a small convolutional network, its training, its weights, its insides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from advlib._checks import check_count, check_images, check_input_shape, check_labels
+
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Hyperparameters of training.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training digits.
+    batch_size : int
+        Digits per step.
+    learning_rate : float
+        Adam's rate at the start; it falls to 0 along half a cosine, step by step.
+    seed : int
+        Of the initial weights and of the order of the digits.
+    """
+
+    epochs: int
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    seed: int = 42
+
+
+# What the shipped weights were trained with, per data set.
+RECIPES = {"mnist": Recipe(epochs=4), "digits": Recipe(epochs=40)}
+
+
+def build(*, seed: int = 42) -> keras.Model:
+    """Build the network with fresh weights.
+
+    Three 3 × 3 convolutions with ReLU (16 filters; 32 and 64 filters with stride 2) and one dense
+    layer: 46,346 parameters. Its output is the logits, without softmax.
+
+    Parameters
+    ----------
+    seed : int
+        Of the initial weights (Glorot uniform; Glorot and Bengio 2010). Resets the random state of
+        Python, NumPy and TensorFlow.
+
+    Returns
+    -------
+    keras.Model
+        Maps float32 (n, 28, 28, 1) in [0, 1] to logits (n, 10).
+    """
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((28, 28, 1), name="images")
+    x = keras.layers.Conv2D(16, 3, padding="same", activation="relu", name="conv1")(images)
+    x = keras.layers.Conv2D(32, 3, strides=2, activation="relu", name="conv2")(x)
+    x = keras.layers.Conv2D(64, 3, strides=2, activation="relu", name="conv3")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    logits = keras.layers.Dense(CLASSES, name="logits")(x)
+    return keras.Model(images, logits, name="classifier")
+
+
+def train(
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    recipe: Recipe,
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[keras.Model, dict[str, list[float]]]:
+    """Train the network from scratch, showing a progress bar.
+
+    Cross-entropy, Adam (Kingma and Ba 2014) and a cosine-decayed learning rate (Loshchilov and
+    Hutter 2016). Two runs on one machine give bit-equal weights: the random state of the process is
+    reset and TensorFlow's deterministic operations are switched on, both for good.
+
+    Parameters
+    ----------
+    images : array, float32, (n, 28, 28, 1)
+        Pixel scale [0, 1].
+    labels : array, integer, (n,)
+        From 0 to 9.
+    recipe : Recipe
+        The hyperparameters, for instance `RECIPES["mnist"]`.
+    validation : (images, labels), optional
+        Measured after each epoch; never trained on.
+
+    Returns
+    -------
+    model : keras.Model
+    history : dict of lists, one value per epoch
+        `loss`, `accuracy` (means over the epoch, while the weights were changing), `learning_rate`
+        (at its end), and `val_loss` and `val_accuracy` where `validation` is given.
+
+    Raises
+    ------
+    ValueError
+        If images or labels are not of that form, or a hyperparameter is out of range.
+    """
+    images = check_images(images)
+    labels = check_labels(labels, len(images), CLASSES)
+    if validation is not None:
+        validation = (
+            check_images(validation[0], "validation images"),
+            check_labels(validation[1], len(validation[0]), CLASSES, "validation labels"),
+        )
+    epochs = check_count(recipe.epochs, "recipe.epochs")
+    batch_size = check_count(recipe.batch_size, "recipe.batch_size")
+    if not recipe.learning_rate > 0:
+        raise ValueError(f"recipe.learning_rate must be above 0, got {recipe.learning_rate}")
+
+    tf.config.experimental.enable_op_determinism()
+    model = build(seed=recipe.seed)
+    check_input_shape(model, images)
+    steps = epochs * -(-len(images) // batch_size)
+    schedule = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, decay_steps=steps)
+    model.compile(
+        optimizer=keras.optimizers.Adam(schedule),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    history = model.fit(
+        images,
+        labels,
+        batch_size=batch_size,
+        epochs=epochs,
+        validation_data=validation,
+        verbose=0,
+        callbacks=[_Progress(steps)],
+    ).history
+    # A model without optimizer and metrics: all that later chapters need, and small to save.
+    trained = build(seed=recipe.seed)
+    trained.set_weights(model.get_weights())
+    return trained, history
+
+
+class _Progress(keras.callbacks.Callback):
+    """A progress bar over all steps (silent under TQDM_DISABLE=1); adds the rate to the history."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._bar = tqdm(total=steps, desc="training", unit="step")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        assert logs is not None
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        self._bar.set_postfix(accuracy=f"{logs['accuracy']:.4f}")
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self._bar.close()
+
+
+def pretrained(name: str = "mnist") -> keras.Model:
+    """Build the network with the weights that the package ships.
+
+    Parameters
+    ----------
+    name : {"mnist", "digits"}
+        The data set that the weights were trained on: `Dataset.name`.
+
+    Returns
+    -------
+    keras.Model
+        Maps float32 (n, 28, 28, 1) in [0, 1] to logits (n, 10).
+
+    Raises
+    ------
+    ValueError
+        If no weights are shipped for `name`.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"name must be one of {', '.join(RECIPES)}, got {name!r}")
+    model = build()
+    # Weights alone, into a model built in code: a whole saved model loads only in its own Keras.
+    with as_file(files("advlib") / "weights" / f"classifier_{name}.weights.h5") as path:
+        model.load_weights(path)
+    return model
+
+
+def predict_logits(
+    model: keras.Model, images: np.ndarray, *, batch_size: int = 1000
+) -> np.ndarray:
+    """Logits of many images, batch by batch.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Maps float32 (n, height, width, channels) in [0, 1] to logits (n, classes).
+    images : array, float32, (n, height, width, channels)
+        Pixel scale [0, 1].
+    batch_size : int
+        Images per forward pass; bounds the memory, changes nothing else.
+
+    Returns
+    -------
+    array, float32, (n, classes)
+        The predicted class of each image is `.argmax(axis=1)`.
+
+    Raises
+    ------
+    ValueError
+        If the images are not of that form.
+    """
+    images = check_images(images)
+    check_input_shape(model, images)
+    return model.predict(images, batch_size=check_count(batch_size, "batch_size"), verbose=0)
+
+
+def activations(
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    layers: Sequence[str] | None = None,
+    batch_size: int = 1000,
+) -> dict[str, np.ndarray]:
+    """Outputs of the model's layers.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Functional or sequential.
+    images : array, float32, (n, height, width, channels)
+        Pixel scale [0, 1].
+    layers : sequence of str, optional
+        Names of layers; without it every layer but the input, in the model's order.
+    batch_size : int
+        Images per forward pass.
+
+    Returns
+    -------
+    dict from name to array, float32, (n, *output shape of the layer)
+        In the order of `layers`. All of it is in memory at once: the first convolution alone takes
+        50 kB per digit.
+
+    Raises
+    ------
+    ValueError
+        If a layer is unknown (the message lists the names) or the images are not of that form.
+    """
+    images = check_images(images)
+    check_input_shape(model, images)
+    outputs = {
+        layer.name: layer.output
+        for layer in model.layers
+        if not isinstance(layer, keras.layers.InputLayer)
+    }
+    chosen = list(outputs) if layers is None else list(layers)
+    unknown = [name for name in chosen if name not in outputs]
+    if unknown or not chosen:
+        raise ValueError(f"layers must be among {', '.join(outputs)}, got {chosen}")
+    inside = keras.Model(model.inputs, [outputs[name] for name in chosen])
+    values: Any = inside.predict(images, batch_size=check_count(batch_size, "batch_size"), verbose=0)
+    return dict(zip(chosen, values, strict=True))
+
+
+def correctly_classified(
+    model: keras.Model, images: np.ndarray, labels: np.ndarray, *, digit: int, count: int
+) -> np.ndarray:
+    """Indices of the first images of one class that the model classifies correctly.
+
+    The book's running examples are the first ten 2s of the test digits that pass.
+
+    Parameters
+    ----------
+    model : keras.Model
+    images : array, float32, (n, height, width, channels)
+        Pixel scale [0, 1].
+    labels : array, integer, (n,)
+        True classes.
+    digit : int
+        The class.
+    count : int
+        How many.
+
+    Returns
+    -------
+    array, int64, (count,)
+        Rising indices into `images`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than `count`.
+    """
+    images = check_images(images)
+    labels = check_labels(labels, len(images), model.output_shape[-1])
+    predictions = predict_logits(model, images).argmax(axis=1)
+    indices = np.flatnonzero((labels == digit) & (predictions == digit))
+    if len(indices) < check_count(count, "count"):
+        raise ValueError(
+            f"count must be at most {len(indices)}, the correctly classified images of class "
+            f"{digit}, got {count}"
+        )
+    return indices[:count]

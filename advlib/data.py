@@ -1,0 +1,267 @@
+r"""The data sets: MNIST, checked by hash wherever it comes from, and a small embedded one.
+
+Images are float32 on the pixel scale [0, 1] with shape (n, 28, 28, 1), 0 the paper and 1 the ink;
+labels are int64 from 0 to 9.
+
+MNIST is looked for in four places, in this order:
+
+1. the folder that `ADVLIB_DATA_DIR` names, as `mnist.npz`;
+2. Keras's cache, `~/.keras/datasets` (or below `KERAS_HOME`);
+3. a download through Keras, kept in that cache;
+4. a download from OpenML, kept there too.
+
+`ADVLIB_DATASET=digits` chooses scikit-learn's UCI digits instead, which need no network.
+"""
+
+import hashlib
+import os
+import socket
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras.utils import get_file
+from scipy.ndimage import zoom
+from sklearn.datasets import fetch_openml, load_digits
+from sklearn.model_selection import train_test_split
+
+NAMES = ("mnist", "digits")
+
+# Shape of each array, and SHA-256 of its C-ordered bytes (uint8).
+MNIST_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
+    "x_train": ((60000, 28, 28), "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757"),
+    "y_train": ((60000,), "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13"),
+    "x_test": ((10000, 28, 28), "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161"),
+    "y_test": ((10000,), "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5"),
+}
+MNIST_FILE = "mnist.npz"
+MNIST_ORIGIN = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+TIMEOUT_SECONDS = 30
+
+Arrays = dict[str, np.ndarray]
+
+
+class DataUnavailableError(OSError):
+    """MNIST could not be had from any source; the message lists each and why it failed."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and test digits.
+
+    Attributes
+    ----------
+    name : str
+        One of `NAMES`.
+    title : str
+        The data set's name for people.
+    train_images, test_images : array, float32, (n, 28, 28, 1)
+        Pixel scale [0, 1]. Read-only.
+    train_labels, test_labels : array, int64, (n,)
+        From 0 to 9. Read-only.
+    """
+
+    name: str
+    title: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        # Every chapter and every attack works on these arrays: a stray in-place edit must raise.
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            array.setflags(write=False)
+
+    def __str__(self) -> str:
+        _, height, width, _ = self.train_images.shape
+        return (
+            f"{self.title}: {len(self.train_images):,} training and {len(self.test_images):,} "
+            f"test digits of {height} × {width} pixels"
+        )
+
+
+def load(name: str | None = None, *, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+    """Load a data set, from the first source that has it.
+
+    Parameters
+    ----------
+    name : {"mnist", "digits"}, optional
+        The data set; without it the environment variable `ADVLIB_DATASET`, else "mnist".
+    data_dir : path, optional
+        A folder that holds `mnist.npz`; without it the environment variable `ADVLIB_DATA_DIR`.
+        Where one is given, it is the only source: a wrong file there is an error.
+
+    Returns
+    -------
+    Dataset
+        float32 images (n, 28, 28, 1) in [0, 1] and int64 labels.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the folder does not hold an intact `mnist.npz`.
+    DataUnavailableError
+        If no source of MNIST could be reached.
+    """
+    origin = "name"
+    if name is None:
+        name, origin = os.environ.get("ADVLIB_DATASET") or "mnist", "ADVLIB_DATASET"
+    if name not in NAMES:
+        raise ValueError(f"{origin} must be one of {', '.join(NAMES)}, got {name!r}")
+    if name == "digits":
+        return _load_digits()
+
+    origin = "data_dir"
+    if data_dir is None:
+        data_dir, origin = os.environ.get("ADVLIB_DATA_DIR") or None, "ADVLIB_DATA_DIR"
+    if data_dir is None:
+        return _as_dataset(_find_mnist())
+    path = Path(data_dir) / MNIST_FILE
+    try:
+        return _as_dataset(_read(path))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{origin} must be a folder that holds an intact {MNIST_FILE}, got {data_dir!r}: {error}"
+        ) from error
+
+
+def _find_mnist() -> Arrays:
+    """Try Keras's cache, then the two downloads, and keep what was downloaded."""
+    cached = _cache_folder() / MNIST_FILE
+    try:
+        return _read(cached)
+    except (OSError, ValueError) as error:
+        failures = [f"Keras's cache: {error}"]
+    downloads = {
+        f"download through Keras from {MNIST_ORIGIN}": _download_from_keras,
+        "download from OpenML, data set mnist_784": _download_from_openml,
+    }
+    for source, download in downloads.items():
+        try:
+            arrays = download()
+        # Keras raises a bare Exception when a download fails; each reason is kept and shown.
+        except Exception as error:
+            failures.append(f"{source}: {str(error) or type(error).__name__}")
+            continue
+        _keep(arrays, cached)
+        return arrays
+    tried = "\n".join(f"  - {line}" for line in ["ADVLIB_DATA_DIR: not set", *failures])
+    raise DataUnavailableError(
+        f"MNIST could not be had. Tried, in this order:\n{tried}\n"
+        f"Two ways out: put {MNIST_FILE} into a folder and set ADVLIB_DATA_DIR to it, or set "
+        "ADVLIB_DATASET=digits to run on scikit-learn's small digits, which need no network."
+    )
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+
+
+def _read(path: Path) -> Arrays:
+    """Read an `.npz` file and verify it. Leaves the file as it is, whatever it holds."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in MNIST_ARRAYS}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}") from None
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a complete MNIST file ({error})") from error
+    return _verify(arrays, str(path))
+
+
+def _verify(arrays: Arrays, source: str) -> Arrays:
+    """Return the arrays when each has the published SHA-256."""
+    for key, (shape, sha256) in MNIST_ARRAYS.items():
+        array = arrays[key]
+        if array.dtype != np.uint8 or array.shape != shape:
+            raise ValueError(
+                f"{key} of {source} must be uint8 {shape}, got {array.dtype} {array.shape}"
+            )
+        found = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+        if found != sha256:
+            raise ValueError(f"{key} of {source} has SHA-256 {found}, MNIST's is {sha256}")
+    return arrays
+
+
+def _download_from_keras() -> Arrays:
+    # Into a folder that vanishes: an interrupted or wrong download never reaches the cache.
+    with tempfile.TemporaryDirectory() as folder, _socket_timeout(TIMEOUT_SECONDS):
+        path = get_file(MNIST_FILE, MNIST_ORIGIN, cache_dir=folder, cache_subdir="")
+        return _read(Path(path))
+
+
+def _download_from_openml() -> Arrays:
+    with tempfile.TemporaryDirectory() as folder, _socket_timeout(TIMEOUT_SECONDS):
+        table: Any = fetch_openml(
+            "mnist_784", version=1, as_frame=False, data_home=folder, n_retries=1
+        )
+    pixels = table.data.reshape(-1, 28, 28).astype(np.uint8)
+    labels = table.target.astype(np.uint8)
+    arrays = {
+        "x_train": pixels[:60000],
+        "y_train": labels[:60000],
+        "x_test": pixels[60000:],
+        "y_test": labels[60000:],
+    }
+    return _verify(arrays, "OpenML's mnist_784")
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Bound every wait for the network: neither Keras nor scikit-learn lets a caller do so."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _keep(arrays: Arrays, path: Path) -> None:
+    """Write verified arrays to the cache in one step; a file already there is kept beside it."""
+    part = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        if path.exists():
+            path.replace(path.with_suffix(".npz.rejected"))
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        warnings.warn(f"MNIST was downloaded but could not be kept: {error}", stacklevel=4)
+
+
+def _as_dataset(arrays: Arrays) -> Dataset:
+    return Dataset(
+        "mnist",
+        "MNIST",
+        _unit_scale(arrays["x_train"]),
+        arrays["y_train"].astype(np.int64),
+        _unit_scale(arrays["x_test"]),
+        arrays["y_test"].astype(np.int64),
+    )
+
+
+def _unit_scale(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (n, 28, 28), 0 to 255, to float32 (n, 28, 28, 1), 0 to 1."""
+    return (pixels.astype(np.float32) / np.float32(255))[..., None]
+
+
+def _load_digits() -> Dataset:
+    """scikit-learn's UCI digits in MNIST's form: a 20 × 20 digit centred in 28 × 28 pixels."""
+    table: Any = load_digits()
+    small = table.images.astype(np.float32) / np.float32(16)  # (1797, 8, 8), 0 to 16 -> 0 to 1
+    digits = zoom(small, (1, 2.5, 2.5), order=1)  # bilinear: stays within [0, 1]
+    images = np.pad(digits, ((0, 0), (4, 4), (4, 4)))[..., None]
+    train_images, test_images, train_labels, test_labels = train_test_split(
+        images, table.target.astype(np.int64), test_size=500, stratify=table.target, random_state=42
+    )
+    return Dataset("digits", "UCI digits", train_images, train_labels, test_images, test_labels)
