@@ -198,7 +198,11 @@ def _download_from_keras() -> Arrays:
 
 
 def _download_from_openml() -> Arrays:
-    with tempfile.TemporaryDirectory() as folder, _socket_timeout(TIMEOUT_SECONDS):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _socket_timeout(TIMEOUT_SECONDS),
+        warnings.catch_warnings(action="ignore"),  # "retrying": the failure itself is reported
+    ):
         table: Any = fetch_openml(
             "mnist_784", version=1, as_frame=False, data_home=folder, n_retries=1
         )
