@@ -64,7 +64,7 @@ _build/assets/katex/katex.min.css: book/package.json book/package-lock.json $(VE
 _build/html/built: $(BOOK) _build/assets/katex/katex.min.css
 	@echo "== Building the site (warnings are errors)"
 	@rm -rf _build/html _build/.doctrees
-	@PATH="$(CURDIR)/$(BIN):$$PATH" jupyter-book build . --all --warningiserror --nitpick --keep-going --quiet
+	@PATH="$(CURDIR)/$(BIN):$$PATH" jupyter-book build . --all --warningiserror --nitpick --keep-going --quiet >/dev/null
 	@touch $@
 
 book: _build/html/built

@@ -187,9 +187,7 @@ def pretrained(name: str = "mnist") -> keras.Model:
     return model
 
 
-def predict_logits(
-    model: keras.Model, images: np.ndarray, *, batch_size: int = 1000
-) -> np.ndarray:
+def predict_logits(model: keras.Model, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarray:
     """Logits of many images, batch by batch.
 
     Parameters

@@ -181,9 +181,7 @@ def _verify(arrays: Arrays, source: str) -> Arrays:
     for key, (shape, sha256) in MNIST_ARRAYS.items():
         array = arrays[key]
         if array.dtype != np.uint8 or array.shape != shape:
-            raise ValueError(
-                f"{key} of {source} must be uint8 {shape}, got {array.dtype} {array.shape}"
-            )
+            raise ValueError(f"{key} of {source} must be uint8 {shape}, got {array.dtype} {array.shape}")
         found = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
         if found != sha256:
             raise ValueError(f"{key} of {source} has SHA-256 {found}, MNIST's is {sha256}")
@@ -203,16 +201,15 @@ def _download_from_openml() -> Arrays:
         _socket_timeout(TIMEOUT_SECONDS),
         warnings.catch_warnings(action="ignore"),  # "retrying": the failure itself is reported
     ):
-        table: Any = fetch_openml(
-            "mnist_784", version=1, as_frame=False, data_home=folder, n_retries=1
-        )
+        table: Any = fetch_openml("mnist_784", version=1, as_frame=False, data_home=folder, n_retries=1)
     pixels = table.data.reshape(-1, 28, 28).astype(np.uint8)
     labels = table.target.astype(np.uint8)
+    split = MNIST_ARRAYS["x_train"][0][0]  # OpenML keeps the original order
     arrays = {
-        "x_train": pixels[:60000],
-        "y_train": labels[:60000],
-        "x_test": pixels[60000:],
-        "y_test": labels[60000:],
+        "x_train": pixels[:split],
+        "y_train": labels[:split],
+        "x_test": pixels[split:],
+        "y_test": labels[split:],
     }
     return _verify(arrays, "OpenML's mnist_784")
 

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from sklearn.metrics import ConfusionMatrixDisplay
 
 # One colour for each kind of input, in all chapters.
@@ -94,9 +94,11 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
             spot.plot(epochs, values(""), "--", marker="o", color="0.35", label="training digits")
             spot.plot(epochs, values("val_"), "-", marker="s", color=CLEAN, label="test digits")
             spot.set(yscale="log", xlabel="epoch", ylabel=label)
-            spot.xaxis.get_major_locator().set_params(integer=True)
-        axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
-        axes[0, 0].yaxis.set_minor_formatter(PercentFormatter(1))
+            spot.xaxis.set_major_locator(MaxNLocator(integer=True))
+            spot.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            spot.yaxis.set_major_formatter("{x:g}")
+            spot.yaxis.set_minor_formatter(NullFormatter())
+        axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
         axes[0, 1].legend(frameon=False)
         return figure
 

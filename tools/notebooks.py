@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 
@@ -47,7 +48,10 @@ def main(name: str = "") -> None:
     for path in paths:
         print(f"== {path.name}", flush=True)
         start = time.perf_counter()
-        changed = execute(path)
+        try:
+            changed = execute(path)
+        except CellExecutionError as error:
+            sys.exit(f"{error.traceback}\n{path.name} failed and is left as it was.")
         seconds = time.perf_counter() - start
         print(f"   {'changed' if changed else 'unchanged'}, {seconds:.0f} s", flush=True)
 

@@ -36,7 +36,9 @@ def how_to_get(url: str) -> str:
             "work in the copy that you have."
         )
     colab = f"{COLAB}/github/{url.removeprefix('https://github.com/')}"
-    return f"Get it with `git clone {url}`, or\n[open the notebooks in Colab]({colab}) and install nothing."
+    return (
+        f"Get it with `git clone {url}`, or\n[open the notebooks in Colab]({colab}) and install nothing."
+    )
 
 
 def set_address(url: str, root: Path = ROOT) -> None:

@@ -1,6 +1,6 @@
 """Train again whatever the package ships, and say what it reaches.
 
-    python tools/weights.py
+python tools/weights.py
 """
 
 import tempfile
