@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
-from typing import Any
 
 import keras
 import numpy as np
@@ -256,9 +255,9 @@ def activations(
     unknown = [name for name in chosen if name not in outputs]
     if unknown or not chosen:
         raise ValueError(f"layers must be among {', '.join(outputs)}, got {chosen}")
-    inside = keras.Model(model.inputs, [outputs[name] for name in chosen])
-    values: Any = inside.predict(images, batch_size=check_count(batch_size, "batch_size"), verbose=0)
-    return dict(zip(chosen, values, strict=True))
+    inside = keras.Model(model.inputs, {name: outputs[name] for name in chosen})
+    values = inside.predict(images, batch_size=check_count(batch_size, "batch_size"), verbose=0)
+    return {name: values[name] for name in chosen}
 
 
 def correctly_classified(

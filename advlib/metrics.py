@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 class Proportion:
     """A share of cases, with its 95% interval (Wilson 1927).
 
-    Prints as `98.91% [98.69%, 99.09%] of 10,000`: share, interval, number of cases. The tests
+    Prints as `98.91% [98.69%, 99.10%] of 10,000`: share, interval, number of cases. The tests
     compare two runs of a notebook by these intervals.
 
     Attributes

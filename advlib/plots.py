@@ -7,6 +7,7 @@ colour vision; ink is dark on light, as on paper.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,7 +23,7 @@ NOISE = "#009E73"
 
 INK = "gray_r"  # 0 is paper, 1 is ink
 
-STYLE = {
+STYLE: Any = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,

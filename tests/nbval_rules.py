@@ -2,7 +2,7 @@
 
 On MNIST, the outputs of the cells tagged `nbval-check-output` must be those that are stored, with
 one freedom. Another processor changes the last digits, so a number that is shown with its interval,
-`98.91% [98.69%, 99.09%]`, has moved only if the stored number lies outside the new interval or the
+`98.91% [98.69%, 99.10%]`, has moved only if the stored number lies outside the new interval or the
 new one outside the stored. Every other character is compared.
 
 Where MNIST cannot be had, or ADVLIB_DATASET=digits is set, the notebooks run on the embedded digits

@@ -2,8 +2,8 @@
 
     python tools/notebooks.py [NAME]
 
-The pairs are brought in step first, the newer file leading. A notebook is written only when a byte
-of it changed.
+Cells come from the `.md` of the pair, which is the file to edit; the `.ipynb` is made from it, and
+written only when a byte of it changed.
 """
 
 import os
@@ -12,46 +12,51 @@ import sys
 import time
 from pathlib import Path
 
+import jupytext
 import nbformat
+from jupytext.combine import combine_inputs_with_outputs
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 
 
-def execute(path: Path) -> bool:
+def execute(source: Path) -> bool:
     """Execute one notebook and say whether its file changed."""
-    subprocess.run([sys.executable, "-m", "jupytext", "--quiet", "--sync", path], check=True)
-    notebook = nbformat.read(path, as_version=4)
-    # Times would differ from run to run, and the version from machine to machine.
-    NotebookClient(
+    path = source.with_suffix(".ipynb")
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    notebook = jupytext.read(source)
+    if before:  # cells keep their identifiers
+        notebook = combine_inputs_with_outputs(notebook, nbformat.reads(before, as_version=4))
+    client = NotebookClient(
         notebook,
         timeout=600,
-        record_timing=False,
-        resources={"metadata": {"path": path.parent}},
-    ).execute(stderr=subprocess.DEVNULL)  # where TensorFlow talks to itself; errors arrive as messages
+        record_timing=False,  # times would differ from run to run
+        resources={"metadata": {"path": FOLDER}},
+    )
+    client.execute(stderr=subprocess.DEVNULL)  # TensorFlow's chatter; errors come as messages
     notebook.metadata.language_info.pop("version", None)
-    text = nbformat.writes(notebook) + "\n"
-    if text == path.read_text(encoding="utf-8"):
-        return False
-    path.write_text(text, encoding="utf-8")
-    return True
+    after = nbformat.writes(notebook) + "\n"
+    if after != before:
+        path.write_text(after, encoding="utf-8")
+    return after != before
 
 
 def main(name: str = "") -> None:
+    """Execute the notebooks whose name begins with `name`."""
     if os.environ.get("ADVLIB_DATASET", "mnist") != "mnist":
         sys.exit("The stored outputs are MNIST's: unset ADVLIB_DATASET.")
-    paths = [path for path in sorted(FOLDER.glob("*.ipynb")) if path.name.startswith(name)]
-    if not paths:
+    sources = [path for path in sorted(FOLDER.glob("*.md")) if path.name.startswith(name)]
+    if not sources:
         sys.exit(f"NAME must begin a notebook's name in {FOLDER.name}/, got {name!r}.")
     os.environ["TQDM_DISABLE"] = "1"
-    for path in paths:
-        print(f"== {path.name}", flush=True)
+    for source in sources:
+        print(f"== {source.stem}", flush=True)
         start = time.perf_counter()
         try:
-            changed = execute(path)
+            changed = execute(source)
         except CellExecutionError as error:
-            sys.exit(f"{error.traceback}\n{path.name} failed and is left as it was.")
+            sys.exit(f"{error.traceback}\n{source.stem} failed; its stored outputs are as they were.")
         seconds = time.perf_counter() - start
         print(f"   {'changed' if changed else 'unchanged'}, {seconds:.0f} s", flush=True)
 

@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ADDRESS = re.compile(r"https://github\.com/[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
 COLAB = "https://colab.research.google.com"
 
-MARKED = re.compile(r"(<!-- repository -->\n).*?(\n<!-- end of repository -->)", re.DOTALL)
+MARKED = r"(<!-- repository -->\n).*?(?=\n<!-- end of repository -->)"
 # In the setup cell; in the .ipynb, which is JSON, the quotes are escaped.
-SETUP = re.compile(r'(REPOSITORY = \\?")[^"\\]*')
+SETUP = r'(REPOSITORY = \\?")[^"\\]*'
 
 
 def stored_address(root: Path = ROOT) -> str:
@@ -46,30 +46,31 @@ def set_address(url: str, root: Path = ROOT) -> None:
     if url and not ADDRESS.fullmatch(url):
         raise ValueError(f"URL must look like https://github.com/owner/name or be empty, got {url!r}")
     known = str(bool(url)).lower()
-    rewrite(
-        root / "_config.yml",
-        (r"^(  url: ).*$", f'"{url}"'),
-        (r"^(  colab_url: ).*$", f'"{COLAB if url else ""}"'),
-        (r"^(  use_repository_button: ).*$", known),
-        (r"^(  use_issues_button: ).*$", known),
-    )
+    changes = {
+        root / "_config.yml": {
+            r"^(  url: )[^\n]*": f'"{url}"',
+            r"^(  colab_url: )[^\n]*": f'"{COLAB if url else ""}"',
+            r"^(  use_repository_button: )[^\n]*": known,
+            r"^(  use_issues_button: )[^\n]*": known,
+        }
+    }
     for notebook in sorted((root / "notebooks").glob("*.ipynb")):
-        rewrite(notebook, (SETUP, url))
-        rewrite(notebook.with_suffix(".md"), (SETUP, url))
+        changes[notebook] = changes[notebook.with_suffix(".md")] = {SETUP: url}
     for page in (root / "README.md", root / "book" / "index.md"):
-        rewrite(page, (MARKED, how_to_get(url)))
+        changes[page] = {MARKED: how_to_get(url)}
+    # All or nothing: the first file is written when the last is known to be fine.
+    for path, text in [(path, rewritten(path, places)) for path, places in changes.items()]:
+        path.write_text(text, encoding="utf-8")
 
 
-def rewrite(path: Path, *changes: tuple[str | re.Pattern[str], str]) -> None:
-    """Put each text behind its pattern's first group and before its second."""
+def rewritten(path: Path, places: dict[str, str]) -> str:
+    """The file's text with each new text behind the group of its pattern, which must match once."""
     text = path.read_text(encoding="utf-8")
-    for pattern, new in changes:
-        compiled = re.compile(pattern, re.MULTILINE)
-        ends = r"\g<2>" if compiled.groups == 2 else ""
-        text, count = compiled.subn(rf"\g<1>{new}{ends}", text)
+    for pattern, new in places.items():
+        text, count = re.subn(pattern, rf"\g<1>{new}", text, flags=re.MULTILINE | re.DOTALL)
         if count != 1:
-            raise ValueError(f"{path.name}: expected one place for {compiled.pattern!r}, found {count}")
-    path.write_text(text, encoding="utf-8")
+            raise ValueError(f"{path.name}: expected one place for {pattern!r}, found {count}")
+    return text
 
 
 if __name__ == "__main__":

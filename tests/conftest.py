@@ -1,0 +1,35 @@
+"""What several test modules share."""
+
+from pathlib import Path
+
+import keras
+import pytest
+
+from advlib import classifier, data
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The folder that holds the book."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def digits() -> data.Dataset:
+    """The embedded data set."""
+    return data.load("digits")
+
+
+@pytest.fixture(scope="session")
+def mnist() -> data.Dataset:
+    """MNIST; the tests that need it are skipped where it cannot be had."""
+    try:
+        return data.load("mnist")
+    except data.DataUnavailableError as error:
+        pytest.skip(f"MNIST cannot be had: {error}")
+
+
+@pytest.fixture(scope="session")
+def model() -> keras.Model:
+    """The network with the weights shipped for the embedded digits."""
+    return classifier.pretrained("digits")

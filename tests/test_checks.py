@@ -1,0 +1,137 @@
+"""Bad input: every public function refuses it with an error that names the argument."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from advlib import _checks, classifier, metrics
+
+GOOD = np.full((2, 28, 28, 1), 0.5, np.float32)
+LABELS = np.array([1, 2])
+
+BAD_IMAGES = {
+    "dtype": (GOOD.astype(np.float64), "images must be float32"),
+    "uint8": ((GOOD * 255).astype(np.uint8), "images must be float32"),
+    "one image": (GOOD[0], r"images must have shape .*add an axis"),
+    "five axes": (GOOD[None], "images must have shape"),
+    "empty": (GOOD[:0], "images must hold at least one image"),
+    "below": (GOOD - 1, r"images must be finite and lie in \[0, 1\], got values from -0.5"),
+    "above": (GOOD * 3, r"images must be finite and lie in \[0, 1\]"),
+    "nan": (np.where(np.eye(28)[None, :, :, None] > 0, np.nan, GOOD).astype(np.float32), "finite"),
+    "infinite": (np.full_like(GOOD, np.inf), "finite"),
+    "size": (np.zeros((2, 27, 28, 1), np.float32), r"images must have shape \(n, 28, 28, 1\)"),
+    "colour": (np.zeros((2, 28, 28, 3), np.float32), r"images must have shape \(n, 28, 28, 1\)"),
+}
+BAD_LABELS = {
+    "float": (LABELS.astype(float), "labels must be integers"),
+    "short": (LABELS[:1], r"labels must have shape \(2,\)"),
+    "one-hot": (np.eye(10, dtype=int)[LABELS], r"labels must have shape \(2,\)"),
+    "negative": (np.array([-1, 2]), "labels must lie between 0 and 9, got -1 to 2"),
+    "ten": (np.array([1, 10]), "labels must lie between 0 and 9, got 1 to 10"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_IMAGES)
+@pytest.mark.parametrize("function", ["predict_logits", "activations", "train", "correctly_classified"])
+def test_bad_images(model: keras.Model, function: str, case: str) -> None:
+    images, message = BAD_IMAGES[case]
+    calls: dict[str, Any] = {
+        "predict_logits": lambda: classifier.predict_logits(model, images),
+        "activations": lambda: classifier.activations(model, images),
+        "train": lambda: classifier.train(
+            images, np.zeros(len(images), int), recipe=classifier.Recipe(epochs=1)
+        ),
+        "correctly_classified": lambda: classifier.correctly_classified(
+            model, images, np.zeros(len(images), int), digit=0, count=1
+        ),
+    }
+    with pytest.raises(ValueError, match=message):
+        calls[function]()
+
+
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_bad_labels(model: keras.Model, case: str) -> None:
+    labels, message = BAD_LABELS[case]
+    with pytest.raises(ValueError, match=message):
+        classifier.train(GOOD, labels, recipe=classifier.Recipe(epochs=1))
+    with pytest.raises(ValueError, match=message):
+        classifier.correctly_classified(model, GOOD, labels, digit=1, count=1)
+    with pytest.raises(ValueError, match="validation " + message):
+        classifier.train(GOOD, LABELS, recipe=classifier.Recipe(epochs=1), validation=(GOOD, labels))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (classifier.Recipe(epochs=0), "recipe.epochs must be a whole number of at least 1, got 0"),
+        (classifier.Recipe(epochs=1, batch_size=-1), "recipe.batch_size must be"),
+        (classifier.Recipe(epochs=1, learning_rate=0.0), "recipe.learning_rate must be above 0"),
+        (classifier.Recipe(epochs=1, learning_rate=float("nan")), "recipe.learning_rate must be above"),
+        (classifier.Recipe(epochs=2.5), "recipe.epochs must be"),  # type: ignore[arg-type]
+    ],
+)
+def test_bad_recipe(recipe: classifier.Recipe, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        classifier.train(GOOD, LABELS, recipe=recipe)
+
+
+def test_bad_names_and_counts(model: keras.Model) -> None:
+    with pytest.raises(ValueError, match="name must be one of mnist, digits, got 'cifar'"):
+        classifier.pretrained("cifar")
+    with pytest.raises(ValueError, match=r"layers must be among conv1, .*logits, got \['conv4'\]"):
+        classifier.activations(model, GOOD, layers=["conv4"])
+    with pytest.raises(ValueError, match="layers must be among"):
+        classifier.activations(model, GOOD, layers=[])
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
+        classifier.predict_logits(model, GOOD, batch_size=0)
+    with pytest.raises(ValueError, match="count must be a whole number"):
+        classifier.correctly_classified(model, GOOD, LABELS, digit=1, count=0)
+
+
+@pytest.mark.parametrize(("successes", "total"), [(-1, 3), (4, 3), (0, 0)])
+def test_bad_proportions(successes: int, total: int) -> None:
+    with pytest.raises(ValueError, match="successes must lie between 0 and total"):
+        metrics.Proportion(successes, total)
+
+
+def test_bad_cases() -> None:
+    with pytest.raises(ValueError, match="cases must be bool, got dtype int64"):
+        metrics.proportion(np.array([0, 1], dtype=np.int64))
+    with pytest.raises(ValueError, match="cases must hold at least one case"):
+        metrics.proportion(np.array([], dtype=bool))
+
+
+batches = array_shapes(min_dims=4, max_dims=4, max_side=4)
+
+
+@given(arrays(np.float32, batches, elements=st.floats(0, 1, width=32)))
+def test_good_images_pass_unchanged(images: np.ndarray) -> None:
+    before = images.copy()
+    assert _checks.check_images(images) is images
+    assert np.array_equal(images, before)
+
+
+@given(
+    arrays(np.float32, batches, elements=st.floats(0, 1, width=32)),
+    st.floats(width=32).filter(lambda value: not 0 <= value <= 1),
+    st.data(),
+)
+def test_one_bad_pixel_is_enough(images: np.ndarray, value: float, draw: st.DataObject) -> None:
+    images.flat[draw.draw(st.integers(0, images.size - 1))] = value
+    with pytest.raises(ValueError, match="images must be finite and lie in"):
+        _checks.check_images(images)
+
+
+@given(st.lists(st.integers(-3, 13), min_size=1), st.integers(1, 12))
+def test_labels_pass_exactly_when_each_is_a_class(labels: list[int], classes: int) -> None:
+    array = np.array(labels)
+    if all(0 <= label < classes for label in labels):
+        assert _checks.check_labels(array, len(labels), classes) is array
+    else:
+        with pytest.raises(ValueError, match="labels must lie between"):
+            _checks.check_labels(array, len(labels), classes)

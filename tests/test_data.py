@@ -1,0 +1,243 @@
+"""Data sets: their form, their sources in order, and what happens when a source fails."""
+
+import hashlib
+import os
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from advlib import data
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> data.Arrays:
+    """Stand-in arrays with hashes of their own; nothing chosen, nothing cached, nothing reachable."""
+    rng = np.random.default_rng(0)
+    arrays: data.Arrays = {}
+    for key, count in {"train": 20, "test": 10}.items():
+        arrays[f"x_{key}"] = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        arrays[f"y_{key}"] = rng.integers(0, 10, count, dtype=np.uint8)
+    published = {
+        key: (array.shape, hashlib.sha256(array.tobytes()).hexdigest()) for key, array in arrays.items()
+    }
+    monkeypatch.setattr(data, "MNIST_ARRAYS", published)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.delenv("ADVLIB_DATA_DIR", raising=False)
+    monkeypatch.delenv("ADVLIB_DATASET", raising=False)
+    monkeypatch.setattr(data, "MNIST_ORIGIN", (tmp_path / "nowhere.npz").as_uri())
+    monkeypatch.setattr(data, "fetch_openml", unreachable)
+    return arrays
+
+
+def unreachable(*_: Any, **__: Any) -> Any:
+    raise OSError("no route to OpenML")
+
+
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "keras" / "datasets" / "mnist.npz"
+
+
+def write(path: Path, arrays: data.Arrays) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    return path
+
+
+def as_openml(arrays: data.Arrays) -> Callable[..., Any]:
+    pixels = np.concatenate([arrays["x_train"], arrays["x_test"]]).reshape(-1, 784).astype(float)
+    labels = np.concatenate([arrays["y_train"], arrays["y_test"]]).astype(str).astype(object)
+    return lambda *_, **__: types.SimpleNamespace(data=pixels, target=labels)
+
+
+def same(dataset: data.Dataset, arrays: data.Arrays) -> bool:
+    return np.array_equal(dataset.train_images[..., 0] * 255, arrays["x_train"]) and np.array_equal(
+        dataset.test_labels, arrays["y_test"]
+    )
+
+
+@pytest.mark.parametrize("name", data.NAMES)
+def test_form(name: str, request: pytest.FixtureRequest) -> None:
+    dataset: data.Dataset = request.getfixturevalue(name)
+    for images, labels in (
+        (dataset.train_images, dataset.train_labels),
+        (dataset.test_images, dataset.test_labels),
+    ):
+        assert images.dtype == np.float32
+        assert images.shape == (len(labels), 28, 28, 1)
+        assert images.min() == 0
+        assert images.max() == 1
+        assert labels.dtype == np.int64
+        assert set(labels) == set(range(10))
+        with pytest.raises(ValueError, match="read-only"):
+            images[0] = 0
+
+
+def test_mnist_has_the_published_mean_and_deviation(mnist: data.Dataset) -> None:
+    assert mnist.train_images.mean(dtype=np.float64) == pytest.approx(0.13066, abs=5e-6)
+    assert mnist.train_images.std(dtype=np.float64) == pytest.approx(0.30811, abs=5e-6)
+    assert len(mnist.train_images) == 60000
+    assert len(mnist.test_images) == 10000
+
+
+def test_digits_are_the_embedded_ones_enlarged(digits: data.Dataset) -> None:
+    table = load_digits()
+    assert len(digits.train_images) + len(digits.test_images) == len(table.images)
+    # Mean ink per class survives the enlargement; the 20 x 20 digit lies inside a margin of 4.
+    images = np.concatenate([digits.train_images, digits.test_images])
+    labels = np.concatenate([digits.train_labels, digits.test_labels])
+    for k in range(10):
+        small = table.images[table.target == k].mean() / 16
+        assert images[labels == k, 4:24, 4:24].mean() == pytest.approx(small, rel=0.1)
+    assert images[:, :4].max() == images[:, 24:].max() == 0
+    assert np.array_equal(data.load("digits").train_images, digits.train_images)
+
+
+def test_environment_names_the_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVLIB_DATASET", "digits")
+    assert data.load().name == "digits"
+    assert "UCI digits" in str(data.load())
+
+
+@pytest.mark.parametrize("name", ["", "MNIST", "cifar10"])
+def test_unknown_name(name: str) -> None:
+    with pytest.raises(ValueError, match="name must be one of mnist, digits"):
+        data.load(name)
+
+
+def test_unknown_name_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVLIB_DATASET", "fashion")
+    with pytest.raises(ValueError, match="ADVLIB_DATASET must be one of mnist, digits, got 'fashion'"):
+        data.load()
+
+
+def test_folder_comes_first(tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = {key: np.zeros_like(array) for key, array in tiny.items()}
+    write(cache(tmp_path), other)
+    folder = write(tmp_path / "folder" / "mnist.npz", tiny).parent
+    monkeypatch.setenv("ADVLIB_DATA_DIR", str(folder))
+    assert same(data.load(), tiny)
+    assert same(data.load(data_dir=folder), tiny)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a zip file", "half", "wrong", "incomplete"])
+def test_bad_folder_is_an_error_and_keeps_its_file(
+    tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | str | None
+) -> None:
+    path = tmp_path / "folder" / "mnist.npz"
+    if content is not None:
+        write(path, tiny)
+        if content == "half":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        elif content == "wrong":
+            write(path, tiny | {"y_test": (tiny["y_test"] + 1) % 10})
+        elif content == "incomplete":
+            write(path, {"x_train": tiny["x_train"]})
+        elif isinstance(content, bytes):
+            path.write_bytes(content)
+    before = path.read_bytes() if path.exists() else None
+    write(cache(tmp_path), tiny)  # a good cache must not hide the bad folder
+    with pytest.raises(ValueError, match="data_dir must be a folder that holds an intact"):
+        data.load(data_dir=path.parent)
+    monkeypatch.setenv("ADVLIB_DATA_DIR", str(path.parent))
+    with pytest.raises(ValueError, match="ADVLIB_DATA_DIR must be a folder"):
+        data.load()
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
+def test_cache_comes_before_downloads(tiny: data.Arrays, tmp_path: Path) -> None:
+    write(cache(tmp_path), tiny)
+    assert same(data.load(), tiny)
+
+
+def test_download_through_keras_is_kept(
+    tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = write(tmp_path / "served.npz", tiny)
+    monkeypatch.setattr(data, "MNIST_ORIGIN", served.as_uri())
+    assert same(data.load(), tiny)
+    served.unlink()
+    assert same(data.load(), tiny)
+    assert os.listdir(cache(tmp_path).parent) == ["mnist.npz"]
+
+
+def test_openml_comes_last_and_is_kept(
+    tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "fetch_openml", as_openml(tiny))
+    assert same(data.load(), tiny)
+    monkeypatch.setattr(data, "fetch_openml", unreachable)
+    assert same(data.load(), tiny)
+
+
+def test_corrupt_cache_is_set_aside_once_a_download_succeeds(
+    tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cache(tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half a file")
+    with pytest.raises(data.DataUnavailableError, match="not a complete MNIST file"):
+        data.load()
+    assert path.read_bytes() == b"half a file"
+    monkeypatch.setattr(data, "fetch_openml", as_openml(tiny))
+    assert same(data.load(), tiny)
+    assert path.with_suffix(".npz.rejected").read_bytes() == b"half a file"
+
+
+@pytest.mark.parametrize("source", ["keras", "openml"])
+def test_wrong_download_never_reaches_the_cache(
+    tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    wrong = tiny | {"x_train": 255 - tiny["x_train"]}
+    if source == "keras":
+        monkeypatch.setattr(data, "MNIST_ORIGIN", write(tmp_path / "served.npz", wrong).as_uri())
+    else:
+        monkeypatch.setattr(data, "fetch_openml", as_openml(wrong))
+    with pytest.raises(data.DataUnavailableError, match="has SHA-256"):
+        data.load()
+    assert not cache(tmp_path).parent.exists()
+
+
+def test_interrupted_download_never_reaches_the_cache(
+    tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(name: str, origin: str, *, cache_dir: str, cache_subdir: str) -> str:
+        Path(cache_dir, name).write_bytes(b"the first half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, "get_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        data.load()
+    assert not cache(tmp_path).parent.exists()
+
+
+def test_nothing_reachable_lists_every_source_and_the_ways_out(
+    tiny: data.Arrays, tmp_path: Path
+) -> None:
+    with pytest.raises(data.DataUnavailableError) as caught:
+        data.load()
+    message = str(caught.value)
+    for part in (
+        "ADVLIB_DATA_DIR: not set",
+        f"Keras's cache: there is no file {cache(tmp_path)}",
+        f"download through Keras from {(tmp_path / 'nowhere.npz').as_uri()}: URL fetch failure",
+        "download from OpenML, data set mnist_784: no route to OpenML",
+        "put mnist.npz into a folder and set ADVLIB_DATA_DIR to it",
+        "set ADVLIB_DATASET=digits",
+    ):
+        assert part in message
+    assert not cache(tmp_path).parent.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_said(
+    tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "fetch_openml", as_openml(tiny))
+    (tmp_path / "keras").write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match="could not be kept"):
+        assert same(data.load(), tiny)

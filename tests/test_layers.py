@@ -1,0 +1,44 @@
+"""Data flows one way: which module may import which."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+# A module of advlib and those of advlib that it may import. Nothing imports plots; plots and metrics
+# take arrays only, and so import nothing.
+MAY_IMPORT: dict[str, set[str]] = {
+    "_checks": set(),
+    "data": set(),
+    "classifier": {"_checks"},
+    "metrics": set(),
+    "plots": set(),
+}
+PACKAGE = Path(__file__).resolve().parents[1] / "advlib"
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+
+
+def imported(source: str) -> set[str]:
+    """Names of everything that a module imports, with dots."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports within the package name advlib"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_imports_obey_the_layers(path: Path) -> None:
+    module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    assert module in MAY_IMPORT, f"say in MAY_IMPORT what {module} may import"
+    names = imported(path.read_text(encoding="utf-8"))
+    inside = {name.split(".")[1] for name in names if name.startswith("advlib.")}
+    assert inside <= {allowed.split(".")[0] for allowed in MAY_IMPORT[module]}
+    assert not any(name.split(".")[0] in {"notebooks", "tests", "tools"} for name in names)
+
+
+def test_package_itself_imports_nothing() -> None:
+    assert imported((PACKAGE / "__init__.py").read_text(encoding="utf-8")) == set()

@@ -1,0 +1,138 @@
+"""The rules by which notebooks are compared: what must fail, and what must not."""
+
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import nbval.plugin
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nbclient import NotebookClient
+
+from advlib import data
+from advlib.metrics import Proportion
+from tests import nbval_rules
+
+shares = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+@given(shares, st.integers(0, 5000))
+def test_a_claim_agrees_exactly_while_each_lies_in_the_others_interval(
+    share: tuple[int, int], other: int
+) -> None:
+    old, new = Proportion(*share), Proportion(min(other, share[1]), share[1])
+    settled = nbval_rules.settle(f"success: {new}", f"success: {old}")
+    inside = [
+        round(a.interval[0], 4) <= round(b.value, 4) <= round(a.interval[1], 4)
+        for a, b in ((old, new), (new, old))
+    ]
+    assert (settled == f"success: {old}") == (all(inside) or old == new)
+
+
+@pytest.mark.parametrize(
+    ("found", "stored"),
+    [
+        ("97.00% [96.00%, 98.00%] of 500", "98.00% [97.50%, 98.50%] of 500"),  # stored has moved on
+        ("98.00% [97.00%, 98.50%] of 500", "98.10% [97.00%, 98.50%] of 501"),  # another denominator
+        ("mean 0.5", "mean 0.6"),  # no interval: every digit counts
+        ("1.0% [0.5%, 2.0%]", "1.0% [0.5%, 2.0%] and 3.0% [2.0%, 4.0%]"),
+    ],
+)
+def test_what_has_moved_stays_different(found: str, stored: str) -> None:
+    assert nbval_rules.settle(found, stored) != stored
+
+
+def test_numbers_without_per_cent_and_several_in_a_line() -> None:
+    found = "pixels 25.9 [25.1, 26.7], cost 1,203 [1,100, 1,310], change -0.2 [-0.3, -0.1]"
+    stored = "pixels 26.0 [25.2, 26.8], cost 1,199 [1,096, 1,306], change -0.2 [-0.3, -0.1]"
+    assert nbval_rules.settle(found, stored) == stored
+
+
+TABLE = "import pandas as pd; pd.DataFrame({'success': ['%s', '100.00%% [99.00%%, 100.00%%]']})"
+FIGURE = "import matplotlib.pyplot as plt; plt.plot([0, 1]); plt.show()"
+SHARE = "99.06% [98.85%, 99.23%] of 10,000"
+
+# Source that is executed, source whose output is stored, and whether nbval may accept it.
+CASES = {
+    "same": (f"print('{SHARE}')", f"print('{SHARE}')", True),
+    "last_digits": ("print('98.97% [98.75%, 99.15%] of 10,000')", f"print('{SHARE}')", True),
+    "moved": ("print('98.60% [98.35%, 98.81%] of 10,000')", f"print('{SHARE}')", False),
+    "words": ("print('wrong 99.06% [98.85%, 99.23%] of 10,000')", f"print('{SHARE}')", False),
+    "table_last_digits": (TABLE % "9.97% [9.80%, 10.10%]", TABLE % "10.01% [9.83%, 10.20%]", True),
+    "table_moved": (TABLE % "9.97% [9.80%, 10.10%]", TABLE % "12.01% [11.83%, 12.20%]", False),
+    "figure_drawn_otherwise": (FIGURE.replace("1]", "2]"), FIGURE, True),
+    "figure_missing": ("pass", FIGURE, False),
+    "stderr": (f"import sys; print('{SHARE}'); print('!', file=sys.stderr)", f"print('{SHARE}')", False),
+    "error": ("1 / 0", "1 / 1", False),
+}
+
+
+def store(folder: Path, name: str) -> None:
+    """Write a notebook whose stored output comes from another source than its own."""
+    source, stored, _ = CASES[name]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(stored)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    NotebookClient(notebook).execute()
+    notebook.cells[0].source = source
+    notebook.cells[0].metadata["tags"] = ["nbval-check-output"]
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+def run_nbval(root: Path, folder: Path, **environment: str) -> str:
+    """Run nbval with the rules on a folder of notebooks and return its report."""
+    options = [
+        "no:cacheprovider",
+        "-p",
+        "tests.nbval_rules",
+        "-rA",
+        "--nbval-lax",
+        "--nbval-current-env",
+    ]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", *options, f"--rootdir={root}", folder],
+        cwd=root,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return result.stdout
+
+
+def test_nbval_fails_on_what_moved_and_on_nothing_else(
+    root: Path, tmp_path: Path, mnist: data.Dataset
+) -> None:
+    for name in CASES:
+        store(tmp_path, name)
+    report = run_nbval(root, tmp_path, ADVLIB_DATASET="mnist")
+    for name, (_, _, accepted) in CASES.items():
+        outcome = "PASSED" if accepted else "FAILED"
+        lines = [line for line in report.splitlines() if f"{name}.ipynb::" in line and "ED " in line]
+        assert any(line.startswith(outcome) for line in lines), f"{name}: {report}"
+    assert "Notebooks ran on MNIST; their checked outputs were compared." in report
+
+
+def test_on_the_embedded_digits_nothing_is_compared_and_that_is_said(root: Path, tmp_path: Path) -> None:
+    for name in ("moved", "error"):
+        store(tmp_path, name)
+    report = run_nbval(root, tmp_path, ADVLIB_DATASET="digits")
+    assert "1 failed, 1 passed" in report  # an error is an error on any data
+    assert "NOT COMPARED: run on the embedded UCI digits" in report
+
+
+def test_without_mnist_the_embedded_digits_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unavailable() -> None:
+        raise data.DataUnavailableError("every source failed")
+
+    monkeypatch.setenv("ADVLIB_DATASET", "mnist")
+    monkeypatch.setattr(data, "load", unavailable)
+    monkeypatch.setattr(nbval.plugin.IPyNbCell, "compare_outputs", None)
+    config: Any = types.SimpleNamespace(stash={})
+    nbval_rules.pytest_configure(config)
+    assert os.environ["ADVLIB_DATASET"] == "digits"
+    assert config.stash[nbval_rules.REASON] == "every source failed"

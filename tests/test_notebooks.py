@@ -1,0 +1,151 @@
+"""The notebooks as files: paired, executed in order, complete, described, and their solutions run."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import pytest
+import yaml
+from nbclient import NotebookClient
+
+from tools import repository
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LARGEST = 1_000_000  # bytes
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def code(path: Path) -> list[Any]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def markdown(path: Path) -> str:
+    return "\n\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+
+
+def in_pair(path: Path) -> list[Any]:
+    """What the two files of a pair share of every cell."""
+    kept = ("tags", "mystnb")
+    return [
+        (cell.cell_type, cell.source, {key: cell.metadata[key] for key in kept if key in cell.metadata})
+        for cell in jupytext.read(path).cells
+    ]
+
+
+@every_notebook
+def test_pair_is_in_step(path: Path) -> None:
+    assert in_pair(path) == in_pair(path.with_suffix(".md"))
+
+
+def test_no_pair_is_missing() -> None:
+    assert [path.stem for path in NOTEBOOKS] == sorted(path.stem for path in ROOT.glob("notebooks/*.md"))
+
+
+def test_table_of_contents_lists_every_notebook_in_order() -> None:
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    files = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
+    listed = [file for file in files if file.startswith("notebooks/")]
+    assert listed == [f"notebooks/{path.stem}" for path in NOTEBOOKS]
+
+
+@every_notebook
+def test_executed_in_order_without_errors(path: Path) -> None:
+    cells = code(path)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    for cell in cells:
+        assert all(output.output_type != "error" for output in cell.outputs), cell.source
+        assert all(output.get("name") != "stderr" for output in cell.outputs), cell.source
+        if "nbval-check-output" in cell.metadata.get("tags", []):
+            assert cell.outputs, f"nothing to check: {cell.source}"
+    assert sum("nbval-check-output" in cell.metadata.get("tags", []) for cell in cells) >= 2
+
+
+@every_notebook
+def test_stored_outputs_are_of_mnist(path: Path) -> None:
+    texts = [output.get("text", "") for cell in code(path) for output in cell.outputs]
+    assert any("MNIST: 60,000 training and 10,000 test digits" in text for text in texts)
+
+
+@every_notebook
+def test_size(path: Path) -> None:
+    assert path.stat().st_size < LARGEST
+
+
+@every_notebook
+def test_every_figure_has_a_caption_and_a_description(path: Path) -> None:
+    figures = 0
+    for cell in code(path):
+        images = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+        settings = cell.metadata.get("mystnb", {})
+        assert len(images) == ("figure" in settings), f"one figure a cell, described: {cell.source}"
+        if images:
+            figures += 1
+            assert len(settings["figure"]["caption"]) > 20
+            assert re.fullmatch(r"fig-[a-z-]+", settings["figure"]["name"])
+            assert len(settings["image"]["alt"]) > 60
+    assert figures > 0
+
+
+@every_notebook
+def test_cells_are_short_and_markdown_is_plain(path: Path) -> None:
+    for cell in code(path):
+        assert len(cell.source.splitlines()) <= 16, cell.source
+    text = markdown(path)
+    # Colab knows neither directives nor roles.
+    assert not re.search(r"^(```|:::+)\{", text, re.MULTILINE)
+    assert not re.search(r"\{[a-z:]+\}`", text)
+
+
+@every_notebook
+def test_chapter_has_the_parts_of_the_pattern(path: Path) -> None:
+    text = markdown(path)
+    number = int(path.name[:2])
+    assert text.startswith(f"# {number} · ")
+    parts = [
+        *("**What you will do**", "**What you will learn**", "**What you need:**", "**Run time:**"),
+        *("## Setup", "## Exercises", "<details>", "## In this chapter we", "**What comes next.**"),
+    ]
+    places = [text.find(part) for part in parts]
+    assert -1 not in places, parts[places.index(-1)]
+    assert places == sorted(places)
+
+
+@every_notebook
+def test_setup_cell_is_the_same_everywhere(path: Path) -> None:
+    setup, *others = code(path)
+    assert setup.metadata["tags"] == ["setup", "hide-input"]
+    assert setup.source == code(NOTEBOOKS[0])[0].source
+    assert f'REPOSITORY = "{repository.stored_address()}"' in setup.source
+    assert not setup.outputs
+    assert not any("setup" in cell.metadata.get("tags", []) for cell in others)
+
+
+@every_notebook
+def test_runs_on_the_embedded_digits_with_its_solutions(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADVLIB_DATASET", "digits")
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    notebook = read(path)
+    solutions = re.findall(r"<details>\n(.*?)\n</details>", markdown(path), re.DOTALL)
+    assert len(solutions) >= 2
+    blocks = re.findall(r"^```python\n(.*?)^```$", "\n".join(solutions), re.DOTALL | re.MULTILINE)
+    assert blocks
+    notebook.cells += [nbformat.v4.new_code_cell(block) for block in blocks]
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": path.parent}}).execute()
+    texts = [
+        output.get("text", "")
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    ]
+    assert any("UCI digits: 1,297 training and 500 test digits" in text for text in texts)
+    assert not any("MNIST" in text for text in texts)

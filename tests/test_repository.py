@@ -1,0 +1,77 @@
+"""The public address: one place holds it, everything else follows, and it can be cleared again."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tools import repository
+
+URL = "https://github.com/some-owner/some.book"
+
+
+@pytest.fixture
+def copy(root: Path, tmp_path: Path) -> Path:
+    """The files that hold the address, elsewhere."""
+    for file in tracked(root):
+        target = tmp_path / file.relative_to(root)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(file, target)
+    return tmp_path
+
+
+def tracked(root: Path) -> list[Path]:
+    notebooks = [*root.glob("notebooks/*.ipynb"), *root.glob("notebooks/*.md")]
+    return [root / "_config.yml", root / "README.md", root / "book" / "index.md", *notebooks]
+
+
+def contents(root: Path) -> dict[str, str]:
+    return {str(file.relative_to(root)): file.read_text(encoding="utf-8") for file in tracked(root)}
+
+
+def test_everything_follows_from_the_stored_address(copy: Path) -> None:
+    before = contents(copy)
+    repository.set_address(repository.stored_address(copy), copy)
+    assert contents(copy) == before
+
+
+def test_setting_and_clearing(copy: Path) -> None:
+    repository.set_address("", copy)
+    without = contents(copy)
+    assert not any("github.com" in without[file] for file in ("README.md", "book/index.md"))
+    assert 'colab_url: ""' in without["_config.yml"]
+    assert "use_repository_button: false" in without["_config.yml"]
+
+    repository.set_address(URL, copy)
+    assert repository.stored_address(copy) == URL
+    with_address = contents(copy)
+    assert 'colab_url: "https://colab.research.google.com"' in with_address["_config.yml"]
+    assert "use_repository_button: true" in with_address["_config.yml"]
+    for file in ("README.md", "book/index.md"):
+        assert f"git clone {URL}" in with_address[file]
+        assert "https://colab.research.google.com/github/some-owner/some.book" in with_address[file]
+    for file, text in with_address.items():
+        if file.startswith("notebooks"):
+            quote = '\\"' if file.endswith(".ipynb") else '"'
+            assert f"REPOSITORY = {quote}{URL}{quote}" in text
+
+    repository.set_address("", copy)
+    assert contents(copy) == without
+
+
+@pytest.mark.parametrize(
+    "url", ["github.com/owner/name", "http://github.com/owner/name", f"{URL}/", f'{URL}" #', "x"]
+)
+def test_bad_address_changes_nothing(copy: Path, url: str) -> None:
+    before = contents(copy)
+    with pytest.raises(ValueError, match="URL must look like"):
+        repository.set_address(url, copy)
+    assert contents(copy) == before
+
+
+def test_a_file_without_its_place_is_an_error_and_changes_nothing(copy: Path) -> None:
+    (copy / "README.md").write_text("no marks", encoding="utf-8")
+    before = contents(copy)
+    with pytest.raises(ValueError, match=r"README.md: expected one place"):
+        repository.set_address(URL, copy)
+    assert contents(copy) == before
