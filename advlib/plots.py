@@ -103,7 +103,7 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
             spot.yaxis.set_major_formatter("{x:g}")
             spot.yaxis.set_minor_formatter(NullFormatter())
         axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-        axes[0, 1].legend(frameon=False)
+        axes[0, 0].legend(frameon=False)
         return figure
 
 
@@ -120,7 +120,7 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray) -> Figure:
     with _figure(height=4.6) as (figure, axes):
         spot = axes[0, 0]
         display = ConfusionMatrixDisplay.from_predictions(
-            labels, predictions, ax=spot, cmap="Oranges", colorbar=False
+            labels, predictions, ax=spot, cmap="Purples", colorbar=False
         )
         counts = display.confusion_matrix
         errors = counts - np.diag(np.diag(counts))

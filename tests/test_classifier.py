@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from advlib import classifier, data
 
@@ -73,8 +75,9 @@ def test_training_is_deterministic_to_the_bit(digits: data.Dataset) -> None:
 
 
 def test_training_learns_and_keeps_a_history(
-    digits: data.Dataset, capsys: pytest.CaptureFixture[str]
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(classifier, "tqdm", partial(tqdm, disable=False))  # whatever TQDM_DISABLE says
     held_out = digits.test_images, digits.test_labels
     model, history = classifier.train(
         digits.train_images, digits.train_labels, recipe=SHORT, validation=held_out

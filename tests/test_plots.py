@@ -46,7 +46,7 @@ def test_learning_curves_show_errors_and_losses() -> None:
     np.testing.assert_allclose(curves[0], [[0.1, 0.01], [0.05, 0.02]])
     np.testing.assert_allclose(curves[1], [[0.3, 0.1], [0.2, 0.15]])
     np.testing.assert_array_equal(error.lines[0].get_xdata(), [1, 2])
-    labels = [text.get_text() for text in loss.get_legend().get_texts()]
+    labels = [text.get_text() for text in error.get_legend().get_texts()]
     assert labels == ["training digits", "test digits"]
 
 
