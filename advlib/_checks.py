@@ -52,20 +52,22 @@ def check_labels(labels: Any, count: int, classes: int, name: str = "labels") ->
     return array
 
 
-def check_count(value: Any, name: str) -> int:
-    """Return `value` when it is a whole number of at least 1.
+def check_integer(value: Any, name: str, *, low: int = 1, high: int | None = None) -> int:
+    """Return `value` as int when it is a whole number from `low` to `high`.
 
     Raises
     ------
     ValueError
         If it is not. The message names the argument.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} must be a whole number {allowed}, got {value!r}")
     return int(value)
 
 
-def check_input_shape(model: Any, images: np.ndarray) -> None:
+def check_input_shape(model: Any, images: np.ndarray, name: str = "images") -> None:
     """Check that `model` takes images of this height, width and number of channels.
 
     Raises
@@ -79,6 +81,6 @@ def check_input_shape(model: Any, images: np.ndarray) -> None:
         size not in (None, got) for size, got in zip(expected, given, strict=True)
     ):
         raise ValueError(
-            f"images must have shape (n, {', '.join(map(str, expected))}) for this model, "
+            f"{name} must have shape (n, {', '.join(map(str, expected))}) for this model, "
             f"got {images.shape}"
         )

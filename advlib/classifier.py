@@ -1,5 +1,6 @@
 """The book's classifier: a small convolutional network, its training, its weights, its insides."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -9,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from advlib._checks import check_count, check_images, check_input_shape, check_labels
+from advlib._checks import check_images, check_input_shape, check_integer, check_labels
 
 CLASSES = 10
 
@@ -49,21 +50,31 @@ def build(*, seed: int = 42) -> keras.Model:
     Parameters
     ----------
     seed : int
-        Of the initial weights (Glorot uniform; Glorot and Bengio 2010). Resets the random state of
-        Python, NumPy and TensorFlow.
+        Of the initial weights (Glorot uniform; Glorot and Bengio 2010). The random state of the
+        process is neither read nor changed.
 
     Returns
     -------
     keras.Model
         Maps float32 (n, 28, 28, 1) in [0, 1] to logits (n, 10).
+
+    Raises
+    ------
+    ValueError
+        If the seed is not a whole number of at least 0.
     """
-    keras.utils.set_random_seed(seed)
+    seed = check_integer(seed, "seed", low=0)
+    # A seed of its own for every layer, or layers of one shape would start alike.
+    start = [keras.initializers.GlorotUniform(seed=4 * seed + layer) for layer in range(4)]
+    relu = {"activation": "relu"}
     images = keras.Input((28, 28, 1), name="images")
-    x = keras.layers.Conv2D(16, 3, padding="same", activation="relu", name="conv1")(images)
-    x = keras.layers.Conv2D(32, 3, strides=2, activation="relu", name="conv2")(x)
-    x = keras.layers.Conv2D(64, 3, strides=2, activation="relu", name="conv3")(x)
+    x = keras.layers.Conv2D(16, 3, padding="same", kernel_initializer=start[0], name="conv1", **relu)(
+        images
+    )
+    x = keras.layers.Conv2D(32, 3, strides=2, kernel_initializer=start[1], name="conv2", **relu)(x)
+    x = keras.layers.Conv2D(64, 3, strides=2, kernel_initializer=start[2], name="conv3", **relu)(x)
     x = keras.layers.Flatten(name="flatten")(x)
-    logits = keras.layers.Dense(CLASSES, name="logits")(x)
+    logits = keras.layers.Dense(CLASSES, kernel_initializer=start[3], name="logits")(x)
     return keras.Model(images, logits, name="classifier")
 
 
@@ -103,21 +114,22 @@ def train(
     ValueError
         If images or labels are not of that form, or a hyperparameter is out of range.
     """
+    epochs = check_integer(recipe.epochs, "recipe.epochs")
+    batch_size = check_integer(recipe.batch_size, "recipe.batch_size")
+    seed = check_integer(recipe.seed, "recipe.seed", low=0)
+    if not 0 < recipe.learning_rate < math.inf:
+        raise ValueError(f"recipe.learning_rate must be above 0 and finite, got {recipe.learning_rate}")
+    model = build(seed=seed)
     images = check_images(images)
+    check_input_shape(model, images)
     labels = check_labels(labels, len(images), CLASSES)
     if validation is not None:
-        validation = (
-            check_images(validation[0], "validation images"),
-            check_labels(validation[1], len(validation[0]), CLASSES, "validation labels"),
-        )
-    epochs = check_count(recipe.epochs, "recipe.epochs")
-    batch_size = check_count(recipe.batch_size, "recipe.batch_size")
-    if not recipe.learning_rate > 0:
-        raise ValueError(f"recipe.learning_rate must be above 0, got {recipe.learning_rate}")
+        held_out, held_out_labels = validation
+        check_input_shape(model, check_images(held_out, "validation images"), "validation images")
+        check_labels(held_out_labels, len(held_out), CLASSES, "validation labels")
 
+    keras.utils.set_random_seed(seed)  # of the order of the digits
     tf.config.experimental.enable_op_determinism()
-    model = build(seed=recipe.seed)
-    check_input_shape(model, images)
     steps = epochs * -(-len(images) // batch_size)
     schedule = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, decay_steps=steps)
     model.compile(
@@ -135,7 +147,7 @@ def train(
         callbacks=[_Progress(steps)],
     ).history
     # A model without optimizer and metrics: all that later chapters need, and small to save.
-    trained = build(seed=recipe.seed)
+    trained = build(seed=seed)
     trained.set_weights(model.get_weights())
     return trained, history
 
@@ -196,7 +208,7 @@ def predict_logits(model: keras.Model, images: np.ndarray, *, batch_size: int = 
     images : array, float32, (n, height, width, channels)
         Pixel scale [0, 1].
     batch_size : int
-        Images per forward pass; bounds the memory, changes nothing else.
+        Images per forward pass; bounds the memory. Changes the logits by rounding errors only.
 
     Returns
     -------
@@ -210,7 +222,7 @@ def predict_logits(model: keras.Model, images: np.ndarray, *, batch_size: int = 
     """
     images = check_images(images)
     check_input_shape(model, images)
-    return model.predict(images, batch_size=check_count(batch_size, "batch_size"), verbose=0)
+    return model.predict(images, batch_size=check_integer(batch_size, "batch_size"), verbose=0)
 
 
 def activations(
@@ -256,7 +268,7 @@ def activations(
     if unknown or not chosen:
         raise ValueError(f"layers must be among {', '.join(outputs)}, got {chosen}")
     inside = keras.Model(model.inputs, {name: outputs[name] for name in chosen})
-    values = inside.predict(images, batch_size=check_count(batch_size, "batch_size"), verbose=0)
+    values = inside.predict(images, batch_size=check_integer(batch_size, "batch_size"), verbose=0)
     return {name: values[name] for name in chosen}
 
 
@@ -287,13 +299,17 @@ def correctly_classified(
     Raises
     ------
     ValueError
-        If there are fewer than `count`.
+        If there are fewer than `count`, `digit` is no class of the model, or images or labels are
+        not of that form.
     """
     images = check_images(images)
-    labels = check_labels(labels, len(images), model.output_shape[-1])
+    classes = model.output_shape[-1]
+    labels = check_labels(labels, len(images), classes)
+    digit = check_integer(digit, "digit", low=0, high=classes - 1)
+    count = check_integer(count, "count")
     predictions = predict_logits(model, images).argmax(axis=1)
     indices = np.flatnonzero((labels == digit) & (predictions == digit))
-    if len(indices) < check_count(count, "count"):
+    if len(indices) < count:
         raise ValueError(
             f"count must be at most {len(indices)}, the correctly classified images of class "
             f"{digit}, got {count}"

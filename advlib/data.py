@@ -3,14 +3,15 @@ r"""The data sets: MNIST, checked by hash wherever it comes from, and a small em
 Images are float32 on the pixel scale [0, 1] with shape (n, 28, 28, 1), 0 the paper and 1 the ink;
 labels are int64 from 0 to 9.
 
-MNIST is looked for in four places, in this order:
+MNIST (LeCun et al. 1998) comes from the first of these that applies:
 
-1. the folder that `ADVLIB_DATA_DIR` names, as `mnist.npz`;
+1. the folder that `ADVLIB_DATA_DIR` names, as `mnist.npz`: where it is set, it is the only source;
 2. Keras's cache, `~/.keras/datasets` (or below `KERAS_HOME`);
 3. a download through Keras, kept in that cache;
 4. a download from OpenML, kept there too.
 
-`ADVLIB_DATASET=digits` chooses scikit-learn's UCI digits instead, which need no network.
+`ADVLIB_DATASET=digits` chooses scikit-learn's UCI digits (Alpaydin and Kaynak 1998) instead, which need
+no network.
 """
 
 import hashlib
@@ -18,9 +19,8 @@ import os
 import socket
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def load(name: str | None = None, *, data_dir: str | os.PathLike[str] | None = N
         The data set; without it the environment variable `ADVLIB_DATASET`, else "mnist".
     data_dir : path, optional
         A folder that holds `mnist.npz`; without it the environment variable `ADVLIB_DATA_DIR`.
-        Where one is given, it is the only source: a wrong file there is an error.
+        Where one is given, it is the only source: a wrong file there is an error. MNIST only.
 
     Returns
     -------
@@ -106,7 +106,8 @@ def load(name: str | None = None, *, data_dir: str | os.PathLike[str] | None = N
     Raises
     ------
     ValueError
-        If the name is unknown, or the folder does not hold an intact `mnist.npz`.
+        If the name is unknown, the folder does not hold an intact `mnist.npz`, or a folder is given
+        for a data set that is not read from one.
     DataUnavailableError
         If no source of MNIST could be reached.
     """
@@ -116,6 +117,8 @@ def load(name: str | None = None, *, data_dir: str | os.PathLike[str] | None = N
     if name not in NAMES:
         raise ValueError(f"{origin} must be one of {', '.join(NAMES)}, got {name!r}")
     if name == "digits":
+        if data_dir is not None:
+            raise ValueError(f"data_dir is for mnist only, got {data_dir!r} with digits")
         return _load_digits()
 
     origin = "data_dir"
@@ -171,7 +174,10 @@ def _read(path: Path) -> Arrays:
             arrays = {key: stored[key] for key in MNIST_ARRAYS}
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}") from None
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except PermissionError:
+        raise
+    # A damaged file makes NumPy raise almost anything (BadZipFile, zlib.error, KeyError, TypeError).
+    except Exception as error:
         raise ValueError(f"{path} is not a complete MNIST file ({error})") from error
     return _verify(arrays, str(path))
 
@@ -226,19 +232,29 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 
 def _keep(arrays: Arrays, path: Path) -> None:
-    """Write verified arrays to the cache in one step; a file already there is kept beside it."""
-    part = path.with_suffix(".part")
+    """Write verified arrays to the cache in one step; a damaged file there is kept beside it."""
+    part = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix="mnist-", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
-        if path.exists():
+        if path.exists() and not _is_intact(path):
             path.replace(path.with_suffix(".npz.rejected"))
-        part.replace(path)
+        os.replace(part, path)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         warnings.warn(f"MNIST was downloaded but could not be kept: {error}", stacklevel=4)
+    finally:  # also when interrupted
+        if part is not None:
+            Path(part).unlink(missing_ok=True)
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        _read(path)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _as_dataset(arrays: Arrays) -> Dataset:

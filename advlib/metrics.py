@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
+from advlib._checks import check_integer
+
 
 @dataclass(frozen=True)
 class Proportion:
@@ -19,17 +21,19 @@ class Proportion:
         Cases that count, from 0 to `total`.
     total : int
         All cases, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If either is not a whole number in its range.
     """
 
     successes: int
     total: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.successes <= self.total or self.total < 1:
-            raise ValueError(
-                "successes must lie between 0 and total, and total be at least 1, "
-                f"got successes={self.successes}, total={self.total}"
-            )
+        check_integer(self.total, "total")
+        check_integer(self.successes, "successes", low=0, high=self.total)
 
     @property
     def value(self) -> float:

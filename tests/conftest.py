@@ -6,6 +6,7 @@ import keras
 import pytest
 
 from advlib import classifier, data
+from tests.nbval_rules import mark_missing
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +27,7 @@ def mnist() -> data.Dataset:
     try:
         return data.load("mnist")
     except data.DataUnavailableError as error:
+        mark_missing()
         pytest.skip(f"MNIST cannot be had: {error}")
 
 

@@ -1,4 +1,4 @@
-"""Bad input: every public function refuses it with an error that names the argument."""
+"""Bad input: refused with an error that names the argument (of data, see test_data.py)."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from advlib import _checks, classifier, metrics
+from advlib import _checks, classifier, metrics, plots
 
 GOOD = np.full((2, 28, 28, 1), 0.5, np.float32)
 LABELS = np.array([1, 2])
@@ -72,6 +72,8 @@ def test_bad_labels(model: keras.Model, case: str) -> None:
         (classifier.Recipe(epochs=1, batch_size=-1), "recipe.batch_size must be"),
         (classifier.Recipe(epochs=1, learning_rate=0.0), "recipe.learning_rate must be above 0"),
         (classifier.Recipe(epochs=1, learning_rate=float("nan")), "recipe.learning_rate must be above"),
+        (classifier.Recipe(epochs=1, learning_rate=float("inf")), "recipe.learning_rate must be above"),
+        (classifier.Recipe(epochs=1, seed=-1), "recipe.seed must be a whole number of at least 0"),
         (classifier.Recipe(epochs=2.5), "recipe.epochs must be"),  # type: ignore[arg-type]
     ],
 )
@@ -91,12 +93,68 @@ def test_bad_names_and_counts(model: keras.Model) -> None:
         classifier.predict_logits(model, GOOD, batch_size=0)
     with pytest.raises(ValueError, match="count must be a whole number"):
         classifier.correctly_classified(model, GOOD, LABELS, digit=1, count=0)
+    for digit in (-1, 10, 2.0, True, "2"):
+        with pytest.raises(ValueError, match="digit must be a whole number from 0 to 9"):
+            classifier.correctly_classified(model, GOOD, LABELS, digit=digit, count=1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="seed must be a whole number of at least 0"):
+        classifier.build(seed=1.5)  # type: ignore[arg-type]
+    small = np.zeros((2, 20, 20, 1), np.float32)
+    with pytest.raises(ValueError, match="validation images must have shape"):
+        classifier.train(GOOD, LABELS, recipe=classifier.Recipe(epochs=1), validation=(small, LABELS))
 
 
-@pytest.mark.parametrize(("successes", "total"), [(-1, 3), (4, 3), (0, 0)])
-def test_bad_proportions(successes: int, total: int) -> None:
-    with pytest.raises(ValueError, match="successes must lie between 0 and total"):
+@pytest.mark.parametrize(
+    ("successes", "total", "message"),
+    [
+        (-1, 3, "successes must be a whole number from 0 to 3, got -1"),
+        (4, 3, "successes must be a whole number from 0 to 3, got 4"),
+        (1.5, 3, "successes must be a whole number"),
+        (0, 0, "total must be a whole number of at least 1"),
+    ],
+)
+def test_bad_proportions(successes: int, total: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         metrics.Proportion(successes, total)
+
+
+HISTORY = {"loss": [1.0], "accuracy": [0.5]}
+BAD_FIGURES: dict[str, tuple[Any, str]] = {
+    "byte images": (lambda: plots.digits((GOOD * 255).astype(np.uint8)), "images must be float32"),
+    "dark images": (lambda: plots.digits(GOOD * 3), r"images must be finite and lie in \[0, 1\]"),
+    "one image": (lambda: plots.digits(GOOD[0]), "add an axis"),
+    "colour images": (lambda: plots.digits(np.repeat(GOOD, 3, axis=-1)), "images must be grey"),
+    "no columns": (lambda: plots.digits(GOOD, columns=0), "columns must be a whole number"),
+    "one title": (lambda: plots.digits(GOOD, ["one"]), "titles must be 2, one per image, got 1"),
+    "no titles": (lambda: plots.digits(GOOD, []), "titles must be 2, one per image, got 0"),
+    "no validation": (
+        lambda: plots.learning_curves(HISTORY),
+        "history must hold val_accuracy, val_loss",
+    ),
+    "labels": (lambda: plots.confusion_matrix(LABELS / 2, LABELS), "labels must be integers"),
+    "predictions": (lambda: plots.confusion_matrix(LABELS, LABELS[:1]), "predictions must have shape"),
+    "class": (
+        lambda: plots.confusion_matrix(LABELS, LABELS, classes=2),
+        "labels must lie between 0 and 1",
+    ),
+    "no layer": (lambda: plots.feature_maps({}), "activations must hold at least one layer"),
+    "batch": (
+        lambda: plots.feature_maps({"conv1": np.ones((1, 4, 4, 8))}),
+        "activations must have shape",
+    ),
+    "few filters": (lambda: plots.feature_maps({"conv1": np.ones((4, 4, 3))}), "at least 8 filters"),
+    "negative": (
+        lambda: plots.feature_maps({"conv1": -np.ones((4, 4, 8))}),
+        "not negative, which conv1",
+    ),
+    "nan": (lambda: plots.feature_maps({"conv1": np.full((4, 4, 8), np.nan)}), "must be finite"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FIGURES)
+def test_bad_figures(case: str) -> None:
+    call, message = BAD_FIGURES[case]
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 def test_bad_cases() -> None:

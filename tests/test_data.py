@@ -116,6 +116,11 @@ def test_unknown_name_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
         data.load()
 
 
+def test_a_folder_is_refused_for_the_embedded_digits(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="data_dir is for mnist only"):
+        data.load("digits", data_dir=tmp_path)
+
+
 def test_folder_comes_first(tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = {key: np.zeros_like(array) for key, array in tiny.items()}
     write(cache(tmp_path), other)
@@ -125,7 +130,9 @@ def test_folder_comes_first(tiny: data.Arrays, tmp_path: Path, monkeypatch: pyte
     assert same(data.load(data_dir=folder), tiny)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not a zip file", "half", "wrong", "incomplete"])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"not a zip file", "half", "wrong", "incomplete", "one array", "bit flip"]
+)
 def test_bad_folder_is_an_error_and_keeps_its_file(
     tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | str | None
 ) -> None:
@@ -136,6 +143,13 @@ def test_bad_folder_is_an_error_and_keeps_its_file(
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         elif content == "wrong":
             write(path, tiny | {"y_test": (tiny["y_test"] + 1) % 10})
+        elif content == "one array":
+            with path.open("wb") as file:
+                np.save(file, tiny["x_train"])
+        elif content == "bit flip":
+            damaged = bytearray(path.read_bytes())
+            damaged[200:260] = bytes(byte ^ 0xFF for byte in damaged[200:260])
+            path.write_bytes(damaged)
         elif content == "incomplete":
             write(path, {"x_train": tiny["x_train"]})
         elif isinstance(content, bytes):
@@ -187,6 +201,19 @@ def test_corrupt_cache_is_set_aside_once_a_download_succeeds(
     monkeypatch.setattr(data, "fetch_openml", as_openml(tiny))
     assert same(data.load(), tiny)
     assert path.with_suffix(".npz.rejected").read_bytes() == b"half a file"
+    assert sorted(os.listdir(path.parent)) == ["mnist.npz", "mnist.npz.rejected"]
+
+
+def test_a_cache_that_another_process_filled_meanwhile_is_kept(
+    tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*_: Any, **__: Any) -> Any:
+        write(cache(tmp_path), tiny)
+        return as_openml(tiny)()
+
+    monkeypatch.setattr(data, "fetch_openml", meanwhile)
+    assert same(data.load(), tiny)
+    assert os.listdir(cache(tmp_path).parent) == ["mnist.npz"]
 
 
 @pytest.mark.parametrize("source", ["keras", "openml"])
@@ -214,6 +241,20 @@ def test_interrupted_download_never_reaches_the_cache(
     with pytest.raises(KeyboardInterrupt):
         data.load()
     assert not cache(tmp_path).parent.exists()
+
+
+def test_interrupted_while_it_is_kept_leaves_nothing_behind(
+    tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(file: Any, **_: Any) -> None:
+        file.write(b"the first half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, "fetch_openml", as_openml(tiny))
+    monkeypatch.setattr(np, "savez_compressed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        data.load()
+    assert os.listdir(cache(tmp_path).parent) == []
 
 
 def test_nothing_reachable_lists_every_source_and_the_ways_out(

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 # A module of advlib and those of advlib that it may import. Nothing imports plots; plots and metrics
-# take arrays only, and so import nothing.
+# take arrays only, and so import nothing but the checks.
 MAY_IMPORT: dict[str, set[str]] = {
     "_checks": set(),
     "data": set(),
     "classifier": {"_checks"},
-    "metrics": set(),
-    "plots": set(),
+    "metrics": {"_checks"},
+    "plots": {"_checks"},
 }
 PACKAGE = Path(__file__).resolve().parents[1] / "advlib"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")

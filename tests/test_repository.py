@@ -60,7 +60,8 @@ def test_setting_and_clearing(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["github.com/owner/name", "http://github.com/owner/name", f"{URL}/", f'{URL}" #', "x"]
+    "url",
+    ["github.com/owner/name", "http://github.com/owner/name", f"{URL}/", f"{URL}.git", f'{URL}" #', "x"],
 )
 def test_bad_address_changes_nothing(copy: Path, url: str) -> None:
     before = contents(copy)

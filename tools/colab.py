@@ -23,11 +23,10 @@ def find_python() -> str | None:
     """A Python 3.13 that runs, if there is one."""
     for candidate in (os.environ.get("COLAB_PYTHON"), "python3.13"):
         path = candidate and shutil.which(candidate)
-        if (
-            path
-            and subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0
-        ):
-            return path
+        if path:
+            answer = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+            if answer.returncode == 0 and answer.stdout.startswith("Python 3.13."):
+                return path
     return None
 
 
@@ -45,7 +44,8 @@ def main() -> None:
         return
     print("== Installing Colab's versions into .venv-colab", flush=True)
     subprocess.run(
-        [sys.executable, "-m", "uv", "venv", "--quiet", "--clear", "--python", python, ENVIRONMENT]
+        [sys.executable, "-m", "uv", "venv", "--quiet", "--clear", "--python", python, ENVIRONMENT],
+        check=True,
     )
     pip("install", "--requirement", VERSIONS)
     before = set(pip("freeze").splitlines())
@@ -77,8 +77,6 @@ def main() -> None:
         check = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.nbval_rules"]
         options = ["--nbval-lax", "--nbval-kernel-name=colab", "--nbval-cell-timeout=600"]
         environment = os.environ | {"JUPYTER_PATH": str(folder), "TQDM_DISABLE": "1"}
-        if "ADVLIB_DATA_DIR" in environment:
-            environment["ADVLIB_DATA_DIR"] = str(Path(environment["ADVLIB_DATA_DIR"]).resolve())
         sys.exit(
             subprocess.run(
                 [*check, *options, f"--rootdir={ROOT}", folder / "notebooks"], cwd=ROOT, env=environment

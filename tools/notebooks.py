@@ -18,6 +18,8 @@ from jupytext.combine import combine_inputs_with_outputs
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from advlib import data
+
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 
 
@@ -50,6 +52,7 @@ def main(name: str = "") -> None:
     if not sources:
         sys.exit(f"NAME must begin a notebook's name in {FOLDER.name}/, got {name!r}.")
     os.environ["TQDM_DISABLE"] = "1"
+    data.load("mnist")  # downloads, where it must, here: or its progress would be a stored output
     for source in sources:
         print(f"== {source.stem}", flush=True)
         start = time.perf_counter()

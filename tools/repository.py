@@ -43,7 +43,7 @@ def how_to_get(url: str) -> str:
 
 def set_address(url: str, root: Path = ROOT) -> None:
     """Write the address, or its absence, into every file that needs it."""
-    if url and not ADDRESS.fullmatch(url):
+    if url and (not ADDRESS.fullmatch(url) or url.endswith(".git")):
         raise ValueError(f"URL must look like https://github.com/owner/name or be empty, got {url!r}")
     known = str(bool(url)).lower()
     changes = {
