@@ -119,7 +119,7 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
         "error (log scale)": [1 - np.asarray(history[key]) for key in ("accuracy", "val_accuracy")],
         "loss (log scale)": [np.asarray(history[key]) for key in ("loss", "val_loss")],
     }
-    with _figure(1, 2, height=2.5) as (figure, axes):
+    with _figure(1, 2, height=2.8) as (figure, axes):
         for spot, (label, (training, held_out)) in zip(axes[0], panels.items(), strict=True):
             spot.plot(epochs, training, "--", marker="o", color="0.35", label="training digits")
             spot.plot(epochs, held_out, "-", marker="s", color=CLEAN, label="test digits")
@@ -129,7 +129,8 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
             spot.yaxis.set_major_formatter("{x:g}")
             spot.yaxis.set_minor_formatter(NullFormatter())
         axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-        axes[0, 0].legend(frameon=False)
+        lines = axes[0, 0].get_lines()
+        figure.legend(handles=lines, loc="outside upper center", ncols=2, frameon=False)
         return figure
 
 

@@ -36,12 +36,13 @@ def test_learning_curves_show_errors_and_losses() -> None:
         "loss": [0.3, 0.1],
         "val_loss": [0.2, 0.15],
     }
-    error, loss = plots.learning_curves(history).axes
+    figure = plots.learning_curves(history)
+    error, loss = figure.axes
     curves = [[line.get_ydata() for line in axes.lines] for axes in (error, loss)]
     np.testing.assert_allclose(curves[0], [[0.1, 0.01], [0.05, 0.02]])
     np.testing.assert_allclose(curves[1], [[0.3, 0.1], [0.2, 0.15]])
     np.testing.assert_array_equal(error.lines[0].get_xdata(), [1, 2])
-    labels = [text.get_text() for text in error.get_legend().get_texts()]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["training digits", "test digits"]
 
 
