@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import as_file, files
 
 import keras
@@ -66,13 +67,11 @@ def build(*, seed: int = 42) -> keras.Model:
     seed = check_integer(seed, "seed", low=0)
     # A seed of its own for every layer, or layers of one shape would start alike.
     start = [keras.initializers.GlorotUniform(seed=4 * seed + layer) for layer in range(4)]
-    relu = {"activation": "relu"}
+    convolution = partial(keras.layers.Conv2D, kernel_size=3, activation="relu")
     images = keras.Input((28, 28, 1), name="images")
-    x = keras.layers.Conv2D(16, 3, padding="same", kernel_initializer=start[0], name="conv1", **relu)(
-        images
-    )
-    x = keras.layers.Conv2D(32, 3, strides=2, kernel_initializer=start[1], name="conv2", **relu)(x)
-    x = keras.layers.Conv2D(64, 3, strides=2, kernel_initializer=start[2], name="conv3", **relu)(x)
+    x = convolution(16, padding="same", kernel_initializer=start[0], name="conv1")(images)
+    x = convolution(32, strides=2, kernel_initializer=start[1], name="conv2")(x)
+    x = convolution(64, strides=2, kernel_initializer=start[2], name="conv3")(x)
     x = keras.layers.Flatten(name="flatten")(x)
     logits = keras.layers.Dense(CLASSES, kernel_initializer=start[3], name="logits")(x)
     return keras.Model(images, logits, name="classifier")

@@ -1,9 +1,14 @@
 """The public address: one place holds it, everything else follows, and it can be cleared again."""
 
+import importlib.util
 import shutil
+import types
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 from tools import repository
 
@@ -76,3 +81,45 @@ def test_a_file_without_its_place_is_an_error_and_changes_nothing(copy: Path) ->
     with pytest.raises(ValueError, match=r"README.md: expected one place"):
         repository.set_address(URL, copy)
     assert contents(copy) == before
+
+
+def run_setup(root: Path, installed: bool, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Run the setup cell of the first notebook and return the magic lines that it called."""
+    lines: list[str] = []
+    namespace: dict[str, Any] = {
+        "get_ipython": lambda: types.SimpleNamespace(
+            # As IPython does, put variables into the line.
+            run_line_magic=lambda name, line: lines.append(f"%{name} {line}".format(**namespace))
+        )
+    }
+    notebook = nbformat.read(min(root.glob("notebooks/*.ipynb")), as_version=4)
+    setup = next(cell for cell in notebook.cells if "setup" in cell.metadata.get("tags", []))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: installed or None)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    exec(TransformerManager().transform_cell(setup.source), namespace)
+    return lines
+
+
+@pytest.mark.parametrize("url", ["", URL])
+def test_setup_cell_does_nothing_where_advlib_is_installed(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    repository.set_address(url, copy)
+    assert run_setup(copy, True, monkeypatch) == []
+
+
+def test_setup_cell_says_what_to_do_without_an_address(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.set_address("", copy)
+    with pytest.raises(ModuleNotFoundError, match=r"run `pip install \.` in a copy of its repository"):
+        run_setup(copy, False, monkeypatch)
+
+
+def test_setup_cell_installs_advlib_alone_from_the_address(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.set_address(URL, copy)
+    assert run_setup(copy, False, monkeypatch) == [
+        f"%pip install --quiet --no-deps {URL}/archive/HEAD.zip"
+    ]
