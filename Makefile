@@ -16,7 +16,7 @@ BOOK := _config.yml _toc.yml $(NOTEBOOKS) $(wildcard book/*.* book/_static/* boo
 
 # Kernels run in notebooks/, so a relative folder must not stay relative.
 ifneq ($(ADVLIB_DATA_DIR),)
-override ADVLIB_DATA_DIR := $(abspath $(ADVLIB_DATA_DIR))
+override ADVLIB_DATA_DIR := $(shell cd "$(ADVLIB_DATA_DIR)" 2>/dev/null && pwd || echo "$(ADVLIB_DATA_DIR)")
 export ADVLIB_DATA_DIR
 endif
 

@@ -52,7 +52,10 @@ def main(name: str = "") -> None:
     if not sources:
         sys.exit(f"NAME must begin a notebook's name in {FOLDER.name}/, got {name!r}.")
     os.environ["TQDM_DISABLE"] = "1"
-    data.load("mnist")  # downloads, where it must, here: or its progress would be a stored output
+    try:
+        data.load("mnist")  # downloads, where it must, here: or its progress would be a stored output
+    except (ValueError, data.DataUnavailableError) as error:
+        sys.exit(str(error))
     for source in sources:
         print(f"== {source.stem}", flush=True)
         start = time.perf_counter()
