@@ -67,6 +67,43 @@ def check_integer(value: Any, name: str, *, low: int = 1, high: int | None = Non
     return int(value)
 
 
+def check_number(value: Any, name: str, *, low: float, high: float) -> float:
+    """Return `value` as float when it is a real number from `low` to `high`.
+
+    Raises
+    ------
+    ValueError
+        If it is not. The message names the argument.
+    """
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not low <= value <= high:
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
+    return float(value)
+
+
+def check_per_image(values: Any, count: int, name: str) -> np.ndarray:
+    """Return numbers on the pixel scale [0, 1], one per image, as float64 (count,).
+
+    Raises
+    ------
+    ValueError
+        If `values` is neither one number from 0 to 1 nor a vector of `count` of them. The message
+        names the argument.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "iuf" or array.shape not in ((), (count,)):
+        raise ValueError(
+            f"{name} must be a number, or {count} numbers, one per image, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    # NaN fails both comparisons.
+    if not (array.min() >= 0 and array.max() <= 1):
+        raise ValueError(
+            f"{name} must lie between 0 and 1, the pixel scale, got {array.min()} to {array.max()}"
+        )
+    return np.broadcast_to(array, (count,)).astype(np.float64)
+
+
 def check_input_shape(model: Any, images: np.ndarray, name: str = "images") -> None:
     """Check that `model` takes images of this height, width and number of channels.
 

@@ -1,0 +1,12 @@
+"""Attacks: functions from a model and images to an `AttackResult`.
+
+Any Keras model that maps float32 (n, height, width, channels) in [0, 1] to logits (n, classes) can
+be attacked: grey or colour, any size, any number of classes. Images are attacked in batches, on
+whatever device TensorFlow uses.
+"""
+
+from advlib.attacks._result import AttackResult
+from advlib.attacks.gradient_sign import fgsm, iterative_fgsm, pgd, random_noise
+from advlib.attacks.saliency import jsma
+
+__all__ = ["AttackResult", "fgsm", "iterative_fgsm", "jsma", "pgd", "random_noise"]

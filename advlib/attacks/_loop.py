@@ -1,0 +1,159 @@
+"""The loop that all gradient attacks share: look, leave if done, else step."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from advlib._checks import check_images, check_input_shape, check_integer, check_labels
+from advlib.attacks._result import AttackResult
+
+# Values in a batch, unless told otherwise: 2,674 digits, 13 colour images of 224 × 224.
+BATCH_VALUES = 2**21
+
+# A step of an attack: model, images (m, h, w, c), classes (m,) and what else it needs, (m, …) each,
+# to the logits (m, k), the images after the step, and where there is a step to take, bool (m,).
+Step = Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
+
+
+def logits_of(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """Logits (m, k) in float32, whatever the model computes in."""
+    return tf.cast(model(images, training=False), tf.float32)
+
+
+def gradients(
+    model: keras.Model,
+    images: tf.Tensor,
+    directions: Callable[[tf.Tensor], Sequence[tf.Tensor]],
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Logits, and for each direction v (m, k) that they give the gradient of v·Z(x), (m, h, w, c).
+
+    One forward pass, and one backward pass a direction.
+    """
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(images)
+        logits = logits_of(model, images)
+    return logits, [tape.gradient(logits, images, output_gradients=v) for v in directions(logits)]
+
+
+def fooled(logits: tf.Tensor, classes: tf.Tensor, *, targeted: bool) -> tf.Tensor:
+    """Whether the prediction is the target, or else not the true class: bool (m,)."""
+    hit = tf.argmax(logits, axis=1, output_type=classes.dtype) == classes
+    finite = tf.reduce_all(tf.math.is_finite(logits), axis=1)
+    return finite & (hit if targeted else ~hit)
+
+
+# One trace for each model, step and kind of attack.
+@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _advance(
+    model: keras.Model,
+    step: Step,
+    images: tf.Tensor,
+    classes: tf.Tensor,
+    extras: tuple[tf.Tensor, ...],
+    steps: tf.Tensor,
+    *,
+    targeted: bool,
+    early_stop: bool,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Images after the attack, their logits, the steps taken and the steps computed, (m,) each."""
+    x = images
+    active = tf.range(tf.shape(images)[0])  # the images that still move
+    logits = tf.zeros((tf.shape(images)[0], model.output_shape[-1]))
+    taken = tf.zeros_like(active)
+    computed = tf.zeros_like(active)
+    for _ in tf.range(steps):
+        tf.autograph.experimental.set_loop_options(shape_invariants=[(active, tf.TensorShape([None]))])
+        if tf.size(active) == 0:
+            break
+        if early_stop:
+            here = [tf.gather(values, active) for values in (x, classes, *extras)]
+            current, moved, can_move = step(model, *here)
+            logits = tf.tensor_scatter_nd_update(logits, active[:, None], current)
+            computed = tf.tensor_scatter_nd_add(computed, active[:, None], tf.ones_like(active))
+            go_on = can_move & ~fooled(current, here[1], targeted=targeted)
+            active = tf.boolean_mask(active, go_on)
+            x = tf.tensor_scatter_nd_update(x, active[:, None], tf.boolean_mask(moved, go_on))
+            taken = tf.tensor_scatter_nd_add(taken, active[:, None], tf.ones_like(active))
+        else:
+            _, x, _ = step(model, x, classes, *extras)
+            taken += 1
+            computed += 1
+    if tf.size(active) > 0:  # not every layer takes an empty batch
+        # Those that left have been looked at already.
+        last = logits_of(model, tf.gather(x, active))
+        logits = tf.tensor_scatter_nd_update(logits, active[:, None], last)
+    return x, logits, taken, computed
+
+
+def fitting_batch(images: np.ndarray) -> int:
+    """How many of the images make a batch."""
+    return max(1, BATCH_VALUES // images[0].size)
+
+
+def run(
+    model: keras.Model,
+    step: Step,
+    prepare: Callable[[slice], tuple[np.ndarray, ...]],
+    classes: np.ndarray,
+    *,
+    steps: int,
+    passes: int,
+    targeted: bool,
+    early_stop: bool,
+    batch_size: int,
+) -> tuple[AttackResult, np.ndarray]:
+    """Attack batch by batch.
+
+    `prepare` gives, for a slice, the images to start from and what else the step needs of each;
+    `passes` is how many passes through the model a step makes. Returns the logits of the attacked
+    images, (n, k), as well.
+    """
+    batches = []
+    for start in range(0, len(classes), batch_size):
+        part = slice(start, start + batch_size)
+        images, *extras = (tf.constant(values) for values in prepare(part))
+        batch = _advance(
+            model,
+            step,
+            images,
+            tf.constant(classes[part], tf.int32),
+            tuple(extras),
+            tf.constant(steps),
+            targeted=bool(targeted),
+            early_stop=bool(early_stop),
+        )
+        batches.append([values.numpy() for values in batch])
+    attacked, logits, taken, computed = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    success = fooled(logits, tf.constant(classes, tf.int32), targeted=targeted).numpy()
+    # Those that ran out of steps were looked at once more, after the last.
+    evaluations = passes * computed.astype(np.int64) + (taken == computed)
+    return AttackResult(attacked, success, taken.astype(np.int64), evaluations), logits
+
+
+def check_arguments(
+    model: keras.Model, images: Any, classes: Any, batch_size: Any, *, name: str = "labels"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and classes, checked against the model.
+
+    Raises
+    ------
+    ValueError
+        If the model does not return logits (n, classes), images or classes are not of the form that
+        it needs, or `batch_size` is neither None nor a whole number of at least 1.
+    """
+    images = check_images(images)
+    check_input_shape(model, images)
+    shape = model.output_shape
+    if not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] is None or shape[-1] < 2:
+        raise ValueError(f"model must return logits of shape (n, classes), got output shape {shape}")
+    classes = check_labels(classes, len(images), shape[-1], name)
+    if batch_size is not None:
+        check_integer(batch_size, "batch_size")
+    # Probabilities would be taken for logits without a word, and the attack would be a weak one.
+    outputs = logits_of(model, tf.constant(images[:8])).numpy()
+    if (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3):
+        raise ValueError("model must return logits, got probabilities: take its softmax away")
+    return images, classes

@@ -1,0 +1,336 @@
+"""Attacks that move every pixel a little, along the sign of the loss's gradient."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from advlib._checks import check_integer, check_per_image
+from advlib.attacks import _loop
+from advlib.attacks._result import AttackResult
+
+
+def fgsm(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float | np.ndarray,
+    targeted: bool = False,
+    batch_size: int | None = None,
+) -> AttackResult:
+    r"""Fast gradient sign method (Goodfellow et al. 2014, https://arxiv.org/abs/1412.6572).
+
+    Untargeted :math:`x' = \mathrm{clip}(x + \varepsilon\,\mathrm{sign}\,\nabla_x L(x, y))`, targeted
+    :math:`x' = \mathrm{clip}(x - \varepsilon\,\mathrm{sign}\,\nabla_x L(x, t))`: `iterative_fgsm` with
+    one step of size `epsilon`.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Maps float32 (n, height, width, channels) in [0, 1] to logits (n, classes).
+    images : array, float32, (n, height, width, channels)
+        Pixel scale [0, 1]. Never modified.
+    labels : array, integer, (n,)
+        The true classes, or, if `targeted`, the classes aimed at.
+    epsilon : float, or array of floats, (n,)
+        Largest change of a pixel, from 0 to 1; one for all images, or one per image.
+    targeted : bool
+        Whether `labels` are targets.
+    batch_size : int, optional
+        Images at a time; by default as many as hold about two million values.
+
+    Returns
+    -------
+    AttackResult
+        Three evaluations per image: forward, backward, and forward again for the success.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not of that form; the message names it.
+    """
+    return iterative_fgsm(
+        model,
+        images,
+        labels,
+        epsilon=epsilon,
+        step_size=epsilon,
+        steps=1,
+        targeted=targeted,
+        batch_size=batch_size,
+    )
+
+
+def iterative_fgsm(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float | np.ndarray,
+    step_size: float | np.ndarray,
+    steps: int,
+    targeted: bool = False,
+    early_stop: bool = False,
+    batch_size: int | None = None,
+) -> AttackResult:
+    r"""Repeat signed-gradient steps, staying within `epsilon` of the start.
+
+    The basic iterative method, BIM (Kurakin et al. 2016, https://arxiv.org/abs/1607.02533):
+    :math:`x_{s+1} = \Pi(x_s \pm \alpha\,\mathrm{sign}\,\nabla_x L(x_s, \cdot))` with step size
+    :math:`\alpha`, where :math:`\Pi` projects on the ball :math:`|x' - x| \le \varepsilon` and on
+    [0, 1]; + and the true class, or − and the target. Both bounds hold to the last bit.
+
+    The sign is that of the exact gradient of the cross-entropy even where float32 softmax saturates:
+    see `_step`. Pixels whose gradient is 0 or NaN stay where they are.
+
+    Parameters
+    ----------
+    model, images, labels, epsilon, targeted, batch_size
+        As in `fgsm`.
+    step_size : float, or array of floats, (n,)
+        Change of a pixel in a step, from 0 to 1.
+    steps : int
+        Steps at most.
+    early_stop : bool
+        Let an image go as soon as the attack has succeeded, before the first step if it has already;
+        the cost then follows the steps needed. Without it every image takes all steps, and may pass
+        through success and out of it again.
+
+    Returns
+    -------
+    AttackResult
+        Two evaluations for each step, and one for the success at the end; an image that stops early
+        has paid for the backward pass of the step that it did not take.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not of that form; the message names it.
+    """
+    images, labels = _loop.check_arguments(model, images, labels, batch_size)
+    result, _ = _attack(
+        model,
+        images,
+        labels,
+        None,
+        epsilon=check_per_image(epsilon, len(images), "epsilon"),
+        step_size=check_per_image(step_size, len(images), "step_size"),
+        steps=check_integer(steps, "steps"),
+        targeted=targeted,
+        early_stop=early_stop,
+        batch_size=batch_size,
+    )
+    return result
+
+
+def pgd(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float | np.ndarray,
+    step_size: float | np.ndarray,
+    steps: int,
+    targeted: bool = False,
+    early_stop: bool = False,
+    restarts: int = 1,
+    seed: int,
+    batch_size: int | None = None,
+) -> AttackResult:
+    """Projected gradient descent: `iterative_fgsm` from random starts in the ball.
+
+    Madry et al. 2017, https://arxiv.org/abs/1706.06083. Every start is uniform in the ball of radius
+    `epsilon` around the image, cut off at [0, 1].
+
+    Parameters
+    ----------
+    model, images, labels, epsilon, step_size, steps, targeted, early_stop, batch_size
+        As in `iterative_fgsm`.
+    restarts : int
+        Random starts at most. An image takes the next one only if it has not succeeded yet.
+    seed : int
+        Of the starts; they do not depend on `batch_size`.
+
+    Returns
+    -------
+    AttackResult
+        The first success of each image, or else the attempt that came nearest, by the difference of
+        logits between the class and its strongest rival.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not of that form; the message names it.
+    """
+    images, labels = _loop.check_arguments(model, images, labels, batch_size)
+    epsilon = check_per_image(epsilon, len(images), "epsilon")
+    step_size = check_per_image(step_size, len(images), "step_size")
+    steps = check_integer(steps, "steps")
+    restarts = check_integer(restarts, "restarts")
+    random = np.random.default_rng(check_integer(seed, "seed", low=0))
+
+    attacked = images.copy()
+    success = np.zeros(len(images), bool)
+    nearest = np.full(len(images), -np.inf, np.float32)
+    iterations, evaluations = np.zeros((2, len(images)), np.int64)
+    for _ in range(restarts):
+        noise = 2 * random.random(images.shape, np.float32) - 1  # [-1, 1)
+        rest = np.flatnonzero(~success)
+        if rest.size == 0:
+            break
+        result, logits = _attack(
+            model,
+            images[rest],
+            labels[rest],
+            noise[rest],
+            epsilon=epsilon[rest],
+            step_size=step_size[rest],
+            steps=steps,
+            targeted=targeted,
+            early_stop=early_stop,
+            batch_size=batch_size,
+        )
+        iterations[rest] += result.iterations
+        evaluations[rest] += result.evaluations
+        success[rest] = result.success
+        margin = _margin(logits, labels[rest], targeted=targeted)
+        better = result.success | ~(margin < nearest[rest])
+        nearest[rest[better]] = margin[better]
+        attacked[rest[better]] = result.images[better]
+    return AttackResult(attacked, success, iterations, evaluations)
+
+
+def _attack(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    noise: np.ndarray | None,
+    *,
+    epsilon: np.ndarray,
+    step_size: np.ndarray,
+    steps: int,
+    targeted: bool,
+    early_stop: bool,
+    batch_size: int | None,
+) -> tuple[AttackResult, np.ndarray]:
+    """Attack checked images, starting `epsilon` times the noise away; give their logits, too."""
+
+    def prepare(part: slice) -> tuple[np.ndarray, ...]:
+        radius = epsilon[part, None, None, None]
+        lower, upper = _bounds(images[part], radius)
+        starts = images[part]
+        if noise is not None:
+            starts = np.clip(starts + radius.astype(np.float32) * noise[part], lower, upper)
+        sizes = step_size[part, None, None, None].astype(np.float32)
+        return starts, lower, upper, -sizes if targeted else sizes
+
+    return _loop.run(
+        model,
+        _step,
+        prepare,
+        labels,
+        steps=steps,
+        passes=2,
+        targeted=targeted,
+        early_stop=early_stop,
+        batch_size=batch_size or _loop.fitting_batch(images),
+    )
+
+
+def _bounds(images: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels that lie within `radius` (n, 1, 1, 1) of the images and within [0, 1].
+
+    The nearest float32 to x - radius or x + radius may lie outside by a rounding error; then the next
+    one inside is taken.
+    """
+    exact = images.astype(np.float64)
+    bounds = []
+    for side in (-radius, radius):
+        bound = np.clip(exact + side, 0, 1).astype(np.float32)
+        outside = np.abs(bound - exact) > radius
+        bounds.append(np.where(outside, np.nextafter(bound, images), bound))
+    return bounds[0], bounds[1]
+
+
+def _step(
+    model: keras.Model,
+    images: tf.Tensor,
+    classes: tf.Tensor,
+    lower: tf.Tensor,
+    upper: tf.Tensor,
+    sizes: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    r"""One signed step up the loss, or down where `sizes` (m, 1, 1, 1) are negative; projected.
+
+    The gradient of the cross-entropy L by the logits is p - e, where e is 1 for the class and 0
+    elsewhere. It is :math:`(1 - p_y)(q - e)` with q the softmax over the other classes alone. The
+    positive factor does not change the sign, and leaving it out is exact where :math:`p_y` rounds to
+    1 and the plain difference would be 0.
+    """
+
+    def direction(logits: tf.Tensor) -> list[tf.Tensor]:
+        own = tf.one_hot(classes, tf.shape(logits)[1])
+        others = tf.nn.softmax(tf.where(own > 0, logits.dtype.min, logits))
+        return [others - own]
+
+    logits, (gradient,) = _loop.gradients(model, images, direction)
+    sign = tf.where(tf.math.is_nan(gradient), 0.0, tf.sign(gradient))
+    moved = tf.clip_by_value(images + sizes * sign, lower, upper)
+    return logits, moved, tf.ones_like(classes, tf.bool)
+
+
+def random_noise(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float | np.ndarray,
+    targeted: bool = False,
+    seed: int,
+    batch_size: int | None = None,
+) -> AttackResult:
+    """Add or subtract `epsilon` at every pixel by the toss of a coin, then clip to [0, 1].
+
+    No attack, but the control of one: what noise does as well, an attack of the same size has not
+    done. Before it is cut off at [0, 1] it changes every pixel as much as `fgsm` does.
+
+    Parameters
+    ----------
+    model, images, labels, epsilon, targeted, batch_size
+        As in `fgsm`.
+    seed : int
+        Of the signs; they do not depend on `batch_size`.
+
+    Returns
+    -------
+    AttackResult
+        No iterations, and one evaluation per image: for the success.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not of that form; the message names it.
+    """
+    images, labels = _loop.check_arguments(model, images, labels, batch_size)
+    random = np.random.default_rng(check_integer(seed, "seed", low=0))
+    signs = 2 * random.integers(0, 2, images.shape, np.int8) - 1
+    result, _ = _attack(
+        model,
+        images,
+        labels,
+        signs,
+        epsilon=check_per_image(epsilon, len(images), "epsilon"),
+        step_size=np.zeros(len(images)),
+        steps=0,
+        targeted=targeted,
+        early_stop=False,
+        batch_size=batch_size,
+    )
+    return result
+
+
+def _margin(logits: np.ndarray, classes: np.ndarray, *, targeted: bool) -> np.ndarray:
+    """Logit of the strongest other class less that of the class, or the reverse if targeted: (n,)."""
+    own = np.eye(logits.shape[1], dtype=bool)[classes]
+    difference = np.where(own, -np.inf, logits).max(axis=1) - logits[own]
+    return -difference if targeted else difference

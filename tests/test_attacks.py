@@ -1,0 +1,138 @@
+"""What holds for every attack: its record, its bounds, its batches, the models it takes."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from advlib import attacks, classifier, data
+
+ATTACKS: dict[str, Callable[..., attacks.AttackResult]] = {
+    "fgsm": partial(attacks.fgsm, epsilon=0.2),
+    "iterative_fgsm": partial(attacks.iterative_fgsm, epsilon=0.2, step_size=0.03, steps=10),
+    "iterative_fgsm, early": partial(
+        attacks.iterative_fgsm, epsilon=0.2, step_size=0.03, steps=10, early_stop=True
+    ),
+    "pgd": partial(attacks.pgd, epsilon=0.2, step_size=0.05, steps=5, restarts=2, seed=3),
+    "random_noise": partial(attacks.random_noise, epsilon=0.2, seed=3),
+    "jsma, pair": partial(attacks.jsma, max_fraction=0.05),
+    "jsma, single": partial(attacks.jsma, max_fraction=0.05, search="single"),
+}
+TARGETED_ONLY = {"jsma, pair", "jsma, single"}
+
+every_attack = pytest.mark.parametrize("name", ATTACKS)
+
+
+@pytest.fixture(scope="module")
+def colour_model() -> keras.Model:
+    """A small network of five classes for colour images of 9 × 7, with fixed random weights."""
+    initializer = keras.initializers.GlorotUniform
+    return keras.Sequential(
+        [
+            keras.Input((9, 7, 3)),
+            keras.layers.Conv2D(6, 3, activation="relu", kernel_initializer=initializer(seed=1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(5, kernel_initializer=initializer(seed=2)),
+        ]
+    )
+
+
+def attack(
+    name: str, model: keras.Model, images: np.ndarray, labels: np.ndarray, **more: Any
+) -> attacks.AttackResult:
+    """The attack on true classes, or on the next class where it needs targets."""
+    if name in TARGETED_ONLY:
+        labels = (labels + 1) % model.output_shape[-1]
+    return ATTACKS[name](model, images, labels, **more)
+
+
+@every_attack
+def test_record(name: str, digits: data.Dataset, model: keras.Model) -> None:
+    images, labels = digits.test_images[:40], digits.test_labels[:40]
+    before = images.copy()
+    result = attack(name, model, images, labels)
+    np.testing.assert_array_equal(images, before)
+    assert result.images.shape == images.shape
+    assert result.images.dtype == np.float32
+    assert result.images.min() >= 0
+    assert result.images.max() <= 1
+    assert result.success.dtype == np.bool_
+    assert result.iterations.dtype == result.evaluations.dtype == np.int64
+    assert result.success.shape == result.iterations.shape == result.evaluations.shape == (40,)
+    predictions = classifier.predict_logits(model, result.images).argmax(axis=1)
+    if name in TARGETED_ONLY:
+        np.testing.assert_array_equal(result.success, predictions == (labels + 1) % 10)
+    else:
+        np.testing.assert_array_equal(result.success, predictions != labels)
+    assert result.success.any() or name == "random_noise"
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in TARGETED_ONLY])
+def test_targeted_success_means_the_target(name: str, digits: data.Dataset, model: keras.Model) -> None:
+    images, targets = digits.test_images[:40], (digits.test_labels[:40] + 3) % 10
+    result = ATTACKS[name](model, images, targets, targeted=True)
+    predictions = classifier.predict_logits(model, result.images).argmax(axis=1)
+    np.testing.assert_array_equal(result.success, predictions == targets)
+    if name not in ("fgsm", "random_noise"):
+        assert result.success.sum() > 5
+
+
+@every_attack
+def test_same_call_same_bytes(name: str, digits: data.Dataset, model: keras.Model) -> None:
+    images, labels = digits.test_images[:10], digits.test_labels[:10]
+    first, second = (attack(name, model, images, labels) for _ in range(2))
+    for field in ("images", "success", "iterations", "evaluations"):
+        np.testing.assert_array_equal(getattr(first, field), getattr(second, field))
+
+
+@every_attack
+@pytest.mark.parametrize("batch_size", [1, 7, 100])
+def test_batches_change_nothing(
+    name: str, batch_size: int, digits: data.Dataset, model: keras.Model
+) -> None:
+    images, labels = digits.test_images[:30], digits.test_labels[:30]
+    whole = attack(name, model, images, labels)
+    parts = attack(name, model, images, labels, batch_size=batch_size)
+    # Another batch size rounds otherwise, and a gradient close to 0 may change its sign.
+    assert np.mean(np.abs(parts.images - whole.images) > 1e-6) < 1e-3
+    np.testing.assert_array_equal(parts.success, whole.success)
+    np.testing.assert_array_equal(parts.evaluations, whole.evaluations)
+
+
+@every_attack
+def test_colour_images_and_any_number_of_classes(name: str, colour_model: keras.Model) -> None:
+    random = np.random.default_rng(0)
+    images = random.random((20, 9, 7, 3), np.float32)
+    labels = classifier.predict_logits(colour_model, images).argmax(axis=1)
+    result = attack(name, colour_model, images, labels)
+    assert result.images.shape == images.shape
+    if name != "random_noise":
+        assert result.success.any()
+    assert not np.array_equal(result.images, images)
+
+
+@every_attack
+def test_logits_that_are_not_finite_are_no_success(name: str) -> None:
+    inputs = keras.Input((3, 3, 1))
+    flat = keras.layers.Flatten()(inputs)
+    logits = keras.layers.Dense(4, bias_initializer=keras.initializers.Constant(np.nan))(flat)
+    result = attack(
+        name, keras.Model(inputs, logits), np.full((2, 3, 3, 1), 0.5, np.float32), np.arange(2)
+    )
+    assert not result.success.any()
+    assert np.isfinite(result.images).all()
+
+
+def test_a_model_is_traced_once_and_not_kept(digits: data.Dataset) -> None:
+    images, labels = digits.test_images[:6], digits.test_labels[:6]
+    first, second = classifier.build(seed=1), classifier.build(seed=2)
+    results = [attacks.fgsm(m, images, labels, epsilon=0.1).images for m in (first, second, first)]
+    assert not np.array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+    # Weights are read at each call: a network that goes on training may be attacked at any time.
+    first.set_weights(second.get_weights())
+    again = attacks.fgsm(first, images, labels, epsilon=0.1).images
+    np.testing.assert_array_equal(again, results[1])
