@@ -121,3 +121,15 @@ def check_input_shape(model: Any, images: np.ndarray, name: str = "images") -> N
             f"{name} must have shape (n, {', '.join(map(str, expected))}) for this model, "
             f"got {images.shape}"
         )
+
+
+def check_same_shape(images: np.ndarray, others: np.ndarray, name: str) -> None:
+    """Check that others have the shape of the images.
+
+    Raises
+    ------
+    ValueError
+        If they do not; the message names them and gives both shapes.
+    """
+    if others.shape != images.shape:
+        raise ValueError(f"{name} must have the shape of images, {images.shape}, got {others.shape}")

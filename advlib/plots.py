@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from advlib._checks import check_images, check_integer, check_labels
+from advlib._checks import check_images, check_integer, check_labels, check_same_shape
 
 # One colour for each kind of input, in all chapters.
 CLEAN = "#0072B2"
@@ -24,6 +24,11 @@ ADVERSARIAL = "#D55E00"
 NOISE = "#009E73"
 
 INK = "gray_r"  # 0 is paper, 1 is ink
+CHANGE = "RdBu_r"  # ink taken away is blue, ink added red; nothing is white
+SHARE = "Oranges"
+
+# Attacks share a colour; these tell them apart, in this order.
+LINES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
 
 STYLE: Any = {
     "axes.grid": True,
@@ -50,10 +55,46 @@ def _figure(rows: int = 1, columns: int = 1, *, height: float) -> Iterator[tuple
 def _show_digit(axes: Axes, image: np.ndarray, title: str = "") -> None:
     """Draw one image (height, width), 0 white and 1 black."""
     axes.imshow(image, cmap=INK, vmin=0, vmax=1, interpolation="nearest")
+    _frame(axes)
+    axes.set_title(title, fontsize=9, linespacing=1.1)
+
+
+def _frame(axes: Axes) -> None:
+    """A thin frame in place of scales."""
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
     axes.spines[:].set(visible=True, color="0.8")
-    axes.set_title(title, fontsize=9, linespacing=1.1)
+
+
+def _show_change(axes: Axes, change: np.ndarray, limit: float) -> None:
+    """Draw a change (height, width) on a scale from -limit to limit."""
+    axes.imshow(change, cmap=CHANGE, vmin=-limit, vmax=limit, interpolation="nearest")
+    _frame(axes)
+
+
+def _change_bar(figure: Figure, axes: np.ndarray) -> None:
+    """The scale of the changes, below all axes."""
+    shown = next(image for spot in axes.flat for image in spot.images if image.cmap.name == CHANGE)
+    bar = figure.colorbar(shown, ax=axes, location="bottom", fraction=0.03, pad=0.02, aspect=30)
+    bar.set_label("change of a pixel, on the scale from 0 to 1", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+
+
+def _grey(images: np.ndarray, name: str) -> np.ndarray:
+    """Check that images are grey, (n, height, width, 1)."""
+    images = check_images(images, name)
+    if images.shape[-1] != 1:
+        raise ValueError(f"{name} must be grey, of shape (n, height, width, 1), got {images.shape}")
+    return images
+
+
+def _titles(titles: Sequence[str] | None, count: int) -> Sequence[str]:
+    """One title per image; empty ones where none are given."""
+    if titles is None:
+        return [""] * count
+    if len(titles) != count:
+        raise ValueError(f"titles must be {count}, one per image, got {len(titles)}")
+    return titles
 
 
 def digits(images: np.ndarray, titles: Sequence[str] | None = None, *, columns: int = 5) -> Figure:
@@ -78,17 +119,15 @@ def digits(images: np.ndarray, titles: Sequence[str] | None = None, *, columns: 
         If the images are not of that form, their number and the titles' differ, or `columns` is
         below 1.
     """
-    images = check_images(images)
-    if images.shape[-1] != 1:
-        raise ValueError(f"images must be grey, of shape (n, height, width, 1), got {images.shape}")
-    if titles is not None and len(titles) != len(images):
-        raise ValueError(f"titles must be {len(images)}, one per image, got {len(titles)}")
+    images = _grey(images, "images")
+    height_of_titles = 0.0 if titles is None else 0.38
+    titles = _titles(titles, len(images))
     rows = -(-len(images) // check_integer(columns, "columns"))
-    height = rows * (WIDTH / columns + (0.0 if titles is None else 0.38))
+    height = rows * (WIDTH / columns + height_of_titles)
     with _figure(rows, columns, height=height) as (figure, axes):
         for index, spot in enumerate(axes.flat):
             if index < len(images):
-                _show_digit(spot, images[index, ..., 0], "" if titles is None else titles[index])
+                _show_digit(spot, images[index, ..., 0], titles[index])
             else:
                 spot.set_axis_off()
         return figure
@@ -216,4 +255,299 @@ def feature_maps(activations: Mapping[str, np.ndarray], *, count: int = 8) -> Fi
             for index, spot in enumerate(row):
                 _show_digit(spot, maps[..., index] / largest)
             row[0].set_ylabel(f"{name}\n{maps.shape[0]} × {maps.shape[1]}", fontsize=8)
+        return figure
+
+
+def perturbations(
+    images: np.ndarray,
+    changed: np.ndarray,
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int = 5,
+) -> Figure:
+    """Original, change and changed image, one below the other, for several images side by side.
+
+    Parameters
+    ----------
+    images, changed : array, float32, (n, height, width, 1)
+        Before and after, on the pixel scale [0, 1].
+    titles : sequence of str, optional
+        One above each changed image.
+    columns : int
+        Images side by side; more go into further rows of three.
+
+    Returns
+    -------
+    Figure
+        Red is ink added, blue is ink taken away; one scale for the whole figure, from minus to plus
+        the largest change.
+
+    Raises
+    ------
+    ValueError
+        If the images are not of that form, their shapes differ, there is not one title per image, or
+        `columns` is below 1.
+    """
+    images, changed = _grey(images, "images"), _grey(changed, "changed")
+    check_same_shape(images, changed, "changed")
+    titles = _titles(titles, len(images))
+    columns = check_integer(columns, "columns")
+    change = changed - images
+    limit = float(np.abs(change).max()) or 1.0
+    blocks = -(-len(images) // columns)
+    height = blocks * (3 * (WIDTH - 0.3) / columns + 0.35) + 0.5
+    with _figure(3 * blocks, columns, height=height) as (figure, axes):
+        for spot in axes.flat:
+            spot.set_axis_off()
+        for index in range(len(images)):
+            block, column = divmod(index, columns)
+            before, middle, after = axes[3 * block : 3 * block + 3, column]
+            for spot in (before, middle, after):
+                spot.set_axis_on()
+            _show_digit(before, images[index, ..., 0])
+            _show_change(middle, change[index, ..., 0], limit)
+            _show_digit(after, changed[index, ..., 0], titles[index])
+            if column == 0:
+                for spot, name in ((before, "original"), (middle, "change"), (after, "changed")):
+                    spot.set_ylabel(name, fontsize=8)
+        _change_bar(figure, axes)
+        return figure
+
+
+def success_curves(
+    sizes: Sequence[float],
+    curves: Mapping[str, Sequence[Any]],
+    *,
+    label: str,
+    noise: Sequence[str] = (),
+    grey_levels: bool = False,
+) -> Figure:
+    """Share of successes against the size of the attack, with its interval as a band.
+
+    Parameters
+    ----------
+    sizes : sequence of float, (n,)
+        Rising.
+    curves : mapping from a name to n of `metrics.Proportion`
+    label : str
+        Of the sizes.
+    noise : sequence of str
+        The names that are controls: drawn in the colour of noise.
+    grey_levels : bool
+        Show the sizes, on the pixel scale, as grey levels of 255, too.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If a curve has not as many points as there are sizes, or there are more than four attacks.
+    """
+    attacked = [name for name in curves if name not in noise]
+    if len(attacked) > len(LINES):
+        raise ValueError(f"curves must be at most {len(LINES)} besides noise, got {len(attacked)}")
+    with _figure(height=3.3) as (figure, axes):
+        spot = axes[0, 0]
+        for name, shares in curves.items():
+            if len(shares) != len(sizes):
+                raise ValueError(f"curves must have {len(sizes)} points each, {name} has {len(shares)}")
+            colour = NOISE if name in noise else ADVERSARIAL
+            line, marker = ("-", "x") if name in noise else LINES[attacked.index(name)]
+            marker = marker if len(sizes) <= 25 else ""
+            values = [share.value for share in shares]
+            low, high = zip(*(share.interval for share in shares), strict=True)
+            spot.fill_between(sizes, low, high, color=colour, alpha=0.2, linewidth=0)
+            spot.plot(sizes, values, line, marker=marker, color=colour, label=name, markersize=5)
+        spot.set(xlabel=label, ylabel="success", ylim=(-0.03, 1.03))
+        spot.yaxis.set_major_formatter(PercentFormatter(1))
+        if grey_levels:
+            top = spot.secondary_xaxis("top", functions=(lambda x: 255 * x, lambda x: x / 255))
+            top.set_xlabel("grey levels of 255")
+        # Below: on top it would meet the second scale.
+        figure.legend(loc="outside lower center", ncols=4, frameon=False, columnspacing=1.2)
+        return figure
+
+
+def histograms(
+    values: Mapping[str, np.ndarray], *, label: str, noise: Sequence[str] = (), bins: int = 40
+) -> Figure:
+    """Distributions one below the other, on one scale, each with its median.
+
+    Parameters
+    ----------
+    values : mapping from a name to array, float, (n,)
+        Infinite values are counted in the panel's title, not drawn.
+    label : str
+        Of the values.
+    noise : sequence of str
+        The names that are controls: drawn in the colour of noise.
+    bins : int
+        Of equal width, from 0 to the largest value.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no value, a value is NaN or negative, or `bins` is below 1.
+    """
+    bins = check_integer(bins, "bins")
+    arrays = {name: np.asarray(array, np.float64) for name, array in values.items()}
+    if not arrays or any(array.size == 0 or not (array >= 0).all() for array in arrays.values()):
+        raise ValueError("values must be at least one vector of numbers that are not negative")
+    largest = (
+        max((array[np.isfinite(array)].max(initial=0) for array in arrays.values()), default=0) or 1
+    )
+    edges = np.linspace(0, largest, bins + 1)
+    with _figure(len(arrays), 1, height=0.5 + 1.15 * len(arrays)) as (figure, axes):
+        for spot, (name, array) in zip(axes[:, 0], arrays.items(), strict=True):
+            drawn = array[np.isfinite(array)]
+            colour = NOISE if name in noise else ADVERSARIAL
+            spot.hist(drawn, edges, weights=np.full(drawn.size, 1 / array.size), color=colour, alpha=0.7)
+            title = f"{name}: "
+            median = np.median(array)
+            if np.isfinite(median):
+                spot.axvline(median, color="black", linestyle="--")
+                title += f"median {median:.3g} (dashed)"
+            if drawn.size < array.size:
+                title += f"; beyond the scale {1 - drawn.size / array.size:.0%}"
+            spot.set_title(title.replace(": ;", ":"), fontsize=9, loc="left")
+            spot.set(xlim=(0, largest))
+            spot.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            spot.tick_params(labelbottom=spot is axes[-1, 0])
+        axes[-1, 0].set_xlabel(label)
+        figure.supylabel("share of the digits", fontsize=9)
+        return figure
+
+
+def share_matrix(shares: np.ndarray, *, rows: str, columns: str) -> Figure:
+    """Shares in per cent as numbers on colour; a cell that is NaN stays empty.
+
+    Parameters
+    ----------
+    shares : array, float, (k, k)
+        From 0 to 1, or NaN.
+    rows, columns : str
+        What the classes stand for.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If the array is not square or a share lies outside [0, 1].
+    """
+    shares = np.asarray(shares, np.float64)
+    if shares.ndim != 2 or shares.shape[0] != shares.shape[1]:
+        raise ValueError(f"shares must have shape (k, k), got {shares.shape}")
+    if not np.isin(np.isnan(shares) | ((shares >= 0) & (shares <= 1)), True).all():
+        raise ValueError("shares must lie between 0 and 1, or be NaN")
+    with _figure(height=4.4) as (figure, axes):
+        spot = axes[0, 0]
+        spot.imshow(shares, cmap=SHARE, vmin=0, vmax=1)
+        for (row, column), share in np.ndenumerate(shares):
+            if not np.isnan(share):
+                colour = "white" if share > 0.6 else "black"
+                spot.text(
+                    column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour, size=8
+                )
+        classes = range(len(shares))
+        spot.set(xlabel=f"{columns}", ylabel=f"{rows}", xticks=classes, yticks=classes)
+        spot.grid(False)
+        return figure
+
+
+def digit_matrix(images: np.ndarray, *, rows: str, columns: str) -> Figure:
+    """A square of images, the diagonal framed in the colour of clean images.
+
+    Parameters
+    ----------
+    images : array, float32, (k, k, height, width)
+        Pixel scale [0, 1]; those on the diagonal are unchanged.
+    rows, columns : str
+        What the classes stand for.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If the images are not of that form.
+    """
+    if np.ndim(images) != 4 or np.shape(images)[0] != np.shape(images)[1]:
+        raise ValueError(f"images must have shape (k, k, height, width), got {np.shape(images)}")
+    check_images(images)
+    count = len(images)
+    with _figure(count, count, height=WIDTH) as (figure, axes):
+        for (row, column), spot in np.ndenumerate(axes):
+            _show_digit(spot, images[row, column])
+            if row == column:
+                spot.spines[:].set(color=CLEAN, linewidth=2)
+            if column == 0:
+                spot.set_ylabel(row, fontsize=9, rotation=0, labelpad=8, va="center")
+            if row == count - 1:
+                spot.set_xlabel(column, fontsize=9)
+        figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+        figure.supxlabel(columns, fontsize=10)
+        figure.supylabel(rows, fontsize=10)
+        return figure
+
+
+def saliency_path(
+    images: np.ndarray, scores: np.ndarray, chosen: Sequence[np.ndarray], titles: Sequence[str]
+) -> Figure:
+    """An image as an attack changes it: above the image, below the saliency map that comes next.
+
+    Parameters
+    ----------
+    images : array, float32, (n, height, width, 1)
+        At n moments, on the pixel scale [0, 1].
+    scores : array, float, (n, height, width)
+        Saliency of each pixel at that moment, not negative; drawn on a scale of its own each.
+    chosen : sequence of n arrays, integer, (pixels, 2)
+        Rows and columns of the pixels that are changed next, marked in both images.
+    titles : sequence of str
+        One per moment.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If the arrays are not of that form, or their lengths differ.
+    """
+    images = _grey(images, "images")
+    if np.shape(scores) != images.shape[:3]:
+        raise ValueError(f"scores must have shape {images.shape[:3]}, got {np.shape(scores)}")
+    titles = _titles(titles, len(images))
+    if len(chosen) != len(images):
+        raise ValueError(f"chosen must be {len(images)}, one array per image, got {len(chosen)}")
+    count = len(images)
+    with _figure(2, count, height=2 * WIDTH / count + 0.45) as (figure, axes):
+        for index in range(count):
+            above, below = axes[:, index]
+            _show_digit(above, images[index, ..., 0], titles[index])
+            below.imshow(scores[index], cmap="Purples", vmin=0, vmax=scores[index].max() or 1.0)
+            _frame(below)
+            for spot in (above, below):
+                spot.plot(
+                    chosen[index][:, 1],
+                    chosen[index][:, 0],
+                    "o",
+                    color="none",
+                    markeredgecolor=ADVERSARIAL,
+                    markersize=6,
+                )
+        axes[0, 0].set_ylabel("image", fontsize=8)
+        axes[1, 0].set_ylabel("saliency", fontsize=8)
         return figure

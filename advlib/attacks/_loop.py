@@ -38,14 +38,13 @@ def gradients(
     return logits, [tape.gradient(logits, images, output_gradients=v) for v in directions(logits)]
 
 
-def fooled(logits: tf.Tensor, classes: tf.Tensor, *, targeted: bool) -> tf.Tensor:
+def fooled(logits: tf.Tensor, classes: tf.Tensor, targeted: tf.Tensor) -> tf.Tensor:
     """Whether the prediction is the target, or else not the true class: bool (m,)."""
     hit = tf.argmax(logits, axis=1, output_type=classes.dtype) == classes
-    finite = tf.reduce_all(tf.math.is_finite(logits), axis=1)
-    return finite & (hit if targeted else ~hit)
+    return tf.reduce_all(tf.math.is_finite(logits), axis=1) & (hit == targeted)
 
 
-# One trace for each model, step and kind of attack.
+# Traced for each model and step; whatever else changes is a tensor.
 @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
 def _advance(
     model: keras.Model,
@@ -54,9 +53,8 @@ def _advance(
     classes: tf.Tensor,
     extras: tuple[tf.Tensor, ...],
     steps: tf.Tensor,
-    *,
-    targeted: bool,
-    early_stop: bool,
+    targeted: tf.Tensor,
+    early_stop: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Images after the attack, their logits, the steps taken and the steps computed, (m,) each."""
     x = images
@@ -73,7 +71,7 @@ def _advance(
             current, moved, can_move = step(model, *here)
             logits = tf.tensor_scatter_nd_update(logits, active[:, None], current)
             computed = tf.tensor_scatter_nd_add(computed, active[:, None], tf.ones_like(active))
-            go_on = can_move & ~fooled(current, here[1], targeted=targeted)
+            go_on = can_move & ~fooled(current, here[1], targeted)
             active = tf.boolean_mask(active, go_on)
             x = tf.tensor_scatter_nd_update(x, active[:, None], tf.boolean_mask(moved, go_on))
             taken = tf.tensor_scatter_nd_add(taken, active[:, None], tf.ones_like(active))
@@ -121,13 +119,11 @@ def run(
             images,
             tf.constant(classes[part], tf.int32),
             tuple(extras),
-            tf.constant(steps),
-            targeted=bool(targeted),
-            early_stop=bool(early_stop),
+            *(tf.constant(value) for value in (steps, bool(targeted), bool(early_stop))),
         )
         batches.append([values.numpy() for values in batch])
     attacked, logits, taken, computed = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    success = fooled(logits, tf.constant(classes, tf.int32), targeted=targeted).numpy()
+    success = fooled(logits, tf.constant(classes, tf.int32), tf.constant(bool(targeted))).numpy()
     # Those that ran out of steps were looked at once more, after the last.
     evaluations = passes * computed.astype(np.int64) + (taken == computed)
     return AttackResult(attacked, success, taken.astype(np.int64), evaluations), logits

@@ -127,10 +127,10 @@ def _single_step(
 
     logits, gradients = _loop.gradients(model, images, directions)
     gain, lead, free = _oriented(images, gradients, theta, clip_aware)
-    # Of Z_t, and of Z_t - Z_p: both at least 0.
-    score = tf.where(free & (gain >= 0) & (lead >= 0), gain * lead, -1.0)
+    # Of Z_t, and of Z_t - Z_p: the one and the other at least 0, and one pixel that gains something.
+    score = tf.where(free, tf.nn.relu(gain) * tf.nn.relu(lead), 0.0)
     best = tf.argmax(score, axis=1, output_type=tf.int32)[:, None]
-    return logits, _change(images, best, theta), tf.reduce_max(score, axis=1) >= 0
+    return logits, _change(images, best, theta), tf.reduce_max(score, axis=1) > 0
 
 
 def _pair_step(
