@@ -83,7 +83,7 @@ def proportion(cases: np.ndarray) -> Proportion:
 class Mean:
     """A mean with its 95% interval (Student 1908).
 
-    Prints as `25.9 [25.3, 26.5]`, with as many decimals as the interval warrants.
+    Prints as `25.9 [25.3, 26.5]`, with as many decimals, up to three, as the interval warrants.
 
     Attributes
     ----------
@@ -100,10 +100,12 @@ class Mean:
 
     def __str__(self) -> str:
         low, high = self.interval
+        if math.isnan(low):
+            return f"{self.value:.3g}"
         width = high - low
         # Two figures of the interval's width; of the value, where the width is a rounding error.
         scale = width if width > 1e-6 * abs(self.value) else abs(self.value)
-        decimals = max(0, 1 - math.floor(math.log10(scale))) if scale > 0 else 0
+        decimals = min(3, max(0, 1 - math.floor(math.log10(scale)))) if scale > 0 else 0
         return f"{self.value:,.{decimals}f} [{low:,.{decimals}f}, {high:,.{decimals}f}]"
 
 

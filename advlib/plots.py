@@ -417,7 +417,8 @@ def histograms(
                 title += f"; beyond the scale {1 - drawn.size / array.size:.0%}"
             spot.set_title(title.replace(": ;", ":"), fontsize=9, loc="left")
             spot.set(xlim=(0, largest))
-            spot.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            spot.yaxis.set_major_formatter(PercentFormatter(1))
+            spot.yaxis.set_major_locator(MaxNLocator(3))
             spot.tick_params(labelbottom=spot is axes[-1, 0])
         axes[-1, 0].set_xlabel(label)
         figure.supylabel("share of the digits", fontsize=9)

@@ -1,5 +1,7 @@
 """What holds for every attack: its record, its bounds, its batches, the models it takes."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from advlib import attacks, classifier, data
+from advlib.attacks import _loop
 
 ATTACKS: dict[str, Callable[..., attacks.AttackResult]] = {
     "fgsm": partial(attacks.fgsm, epsilon=0.2),
@@ -129,6 +132,7 @@ def test_logits_that_are_not_finite_are_no_success(name: str) -> None:
 def test_a_model_is_traced_once_and_not_kept(digits: data.Dataset) -> None:
     images, labels = digits.test_images[:6], digits.test_labels[:6]
     first, second = classifier.build(seed=1), classifier.build(seed=2)
+    before = _loop._advance.experimental_get_tracing_count()
     results = [attacks.fgsm(m, images, labels, epsilon=0.1).images for m in (first, second, first)]
     assert not np.array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
@@ -136,3 +140,13 @@ def test_a_model_is_traced_once_and_not_kept(digits: data.Dataset) -> None:
     first.set_weights(second.get_weights())
     again = attacks.fgsm(first, images, labels, epsilon=0.1).images
     np.testing.assert_array_equal(again, results[1])
+    # Another size of the batch, another kind of the same attack: no further trace.
+    for size in (1, 4):
+        ATTACKS["iterative_fgsm, early"](first, images[:size], labels[:size], targeted=True)
+        ATTACKS["pgd"](first, images[:size], labels[:size])
+        ATTACKS["random_noise"](first, images[:size], labels[:size])
+    assert _loop._advance.experimental_get_tracing_count() == before + 2
+    gone = weakref.ref(first)
+    del first
+    gc.collect()
+    assert gone() is None

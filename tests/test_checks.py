@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from advlib import _checks, classifier, metrics, plots
+from advlib import _checks, attacks, classifier, metrics, plots
 
 GOOD = np.full((2, 28, 28, 1), 0.5, np.float32)
 LABELS = np.array([1, 2])
@@ -147,6 +147,39 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
         "not negative, which conv1",
     ),
     "nan": (lambda: plots.feature_maps({"conv1": np.full((4, 4, 8), np.nan)}), "must be finite"),
+    "changed": (lambda: plots.perturbations(GOOD, GOOD[:1]), "changed must have the shape of images"),
+    "changed colour": (
+        lambda: plots.perturbations(GOOD, np.repeat(GOOD, 3, -1)),
+        "changed must be grey",
+    ),
+    "changed title": (lambda: plots.perturbations(GOOD, GOOD, ["one"]), "titles must be 2"),
+    "changed columns": (lambda: plots.perturbations(GOOD, GOOD, columns=0), "columns must be"),
+    "points": (
+        lambda: plots.success_curves([0, 1], {"a": [metrics.Proportion(1, 2)]}, label="ε"),
+        "curves must have 2 points each, a has 1",
+    ),
+    "attacks": (
+        lambda: plots.success_curves([], {name: [] for name in "abcde"}, label="ε"),
+        "curves must be at most 4",
+    ),
+    "no values": (lambda: plots.histograms({}, label="ε"), "values must be"),
+    "negative values": (lambda: plots.histograms({"a": -LABELS}, label="ε"), "values must be"),
+    "nan values": (lambda: plots.histograms({"a": np.full(2, np.nan)}, label="ε"), "values must be"),
+    "no bins": (lambda: plots.histograms({"a": LABELS}, label="ε", bins=0), "bins must be"),
+    "oblong": (
+        lambda: plots.share_matrix(np.ones((2, 3)), rows="", columns=""),
+        "shares must have shape",
+    ),
+    "more than all": (lambda: plots.share_matrix(np.eye(2) * 2, rows="", columns=""), "shares must lie"),
+    "one row": (lambda: plots.digit_matrix(GOOD, rows="", columns=""), "images must have shape"),
+    "scores": (
+        lambda: plots.saliency_path(GOOD, np.ones((2, 3, 3)), [LABELS] * 2, ["", ""]),
+        "scores must have shape",
+    ),
+    "chosen": (
+        lambda: plots.saliency_path(GOOD, GOOD[..., 0], [LABELS], ["", ""]),
+        "chosen must be 2",
+    ),
 }
 
 
@@ -162,6 +195,119 @@ def test_bad_cases() -> None:
         metrics.proportion(np.array([0, 1], dtype=np.int64))
     with pytest.raises(ValueError, match="cases must hold at least one case"):
         metrics.proportion(np.array([], dtype=bool))
+
+
+def test_bad_values_and_changes() -> None:
+    for values in (np.array([]), np.ones((2, 2)), np.array(["a"]), np.array([True])):
+        with pytest.raises(ValueError, match="values must be a vector of at least one number"):
+            metrics.mean(values)
+    with pytest.raises(ValueError, match="values must be finite"):
+        metrics.mean(np.array([1, np.nan]))
+    with pytest.raises(ValueError, match="changed must have the shape of images"):
+        metrics.norms(GOOD, GOOD[:1])
+    with pytest.raises(ValueError, match="changed must be finite"):
+        metrics.norms(GOOD, GOOD + 1)
+    result = attacks.AttackResult(GOOD, np.ones(2, bool), LABELS, LABELS)
+    with pytest.raises(ValueError, match="confidences must be given for fgsm, got bim"):
+        metrics.attack_table(GOOD, {"fgsm": result}, {"bim": np.ones(2)})
+    with pytest.raises(ValueError, match=r"confidences must have shape \(2,\), which fgsm has not"):
+        metrics.attack_table(GOOD, {"fgsm": result}, {"fgsm": np.ones(3)})
+
+
+ATTACKS: dict[str, Any] = {
+    "fgsm": lambda model, *more, **settings: attacks.fgsm(model, *more, **{"epsilon": 0.1} | settings),
+    "iterative_fgsm": lambda model, *more, **settings: attacks.iterative_fgsm(
+        model, *more, **{"epsilon": 0.1, "step_size": 0.1, "steps": 1} | settings
+    ),
+    "pgd": lambda model, *more, **settings: attacks.pgd(
+        model, *more, **{"epsilon": 0.1, "step_size": 0.1, "steps": 1, "seed": 0} | settings
+    ),
+    "random_noise": lambda model, *more, **settings: attacks.random_noise(
+        model, *more, **{"epsilon": 0.1, "seed": 0} | settings
+    ),
+    "jsma": lambda model, *more, **settings: attacks.jsma(model, *more, **settings),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("case", BAD_IMAGES)
+def test_bad_images_for_attacks(model: keras.Model, attack: str, case: str) -> None:
+    images, message = BAD_IMAGES[case]
+    with pytest.raises(ValueError, match=message):
+        ATTACKS[attack](model, images, np.zeros(len(images), int))
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_bad_labels_for_attacks(model: keras.Model, attack: str, case: str) -> None:
+    labels, message = BAD_LABELS[case]
+    message = message.replace("labels", "targets") if attack == "jsma" else message
+    with pytest.raises(ValueError, match=message):
+        ATTACKS[attack](model, GOOD, labels)
+
+
+BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
+    *(
+        (attack, {"epsilon": bad}, message)
+        for attack in ("fgsm", "iterative_fgsm", "pgd", "random_noise")
+        for bad, message in (
+            (-0.1, "epsilon must lie between 0 and 1, the pixel scale, got -0.1"),
+            (25, "epsilon must lie between 0 and 1, the pixel scale, got 25"),
+            (np.nan, "epsilon must lie between 0 and 1"),
+            ("0.1", "epsilon must be a number, or 2 numbers, one per image"),
+            (True, "epsilon must be a number"),
+            (np.full(3, 0.1), r"epsilon must be a number, or 2 numbers, .* got float64 of shape \(3,\)"),
+            (np.full((2, 1), 0.1), "epsilon must be a number"),
+            (np.array([0.1, 1.1]), "epsilon must lie between 0 and 1"),
+        )
+    ),
+    *(
+        (attack, settings, message)
+        for attack in ("iterative_fgsm", "pgd")
+        for settings, message in (
+            ({"step_size": -1}, "step_size must lie between 0 and 1"),
+            ({"step_size": np.full(3, 0.1)}, "step_size must be a number, or 2 numbers"),
+            ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+            ({"steps": 1.5}, "steps must be a whole number"),
+        )
+    ),
+    *(
+        (attack, {"batch_size": 0}, "batch_size must be a whole number of at least 1")
+        for attack in ATTACKS
+    ),
+    *((attack, {"seed": -1}, "seed must be a whole number") for attack in ("pgd", "random_noise")),
+    ("pgd", {"restarts": 0}, "restarts must be a whole number of at least 1"),
+    ("jsma", {"theta": 0}, "theta must not be 0"),
+    ("jsma", {"theta": 1.5}, "theta must be a number from -1 to 1, got 1.5"),
+    ("jsma", {"theta": np.nan}, "theta must be a number"),
+    ("jsma", {"theta": "1"}, "theta must be a number"),
+    ("jsma", {"max_fraction": -0.1}, "max_fraction must be a number from 0 to 1"),
+    ("jsma", {"max_fraction": 14.5}, "max_fraction must be a number from 0 to 1, got 14.5"),
+    ("jsma", {"search": "triple"}, 'search must be "pair" or "single", got \'triple\''),
+]
+
+
+@pytest.mark.parametrize(("attack", "settings", "message"), BAD_SETTINGS)
+def test_bad_settings_of_attacks(
+    model: keras.Model, attack: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ATTACKS[attack](model, GOOD, LABELS, **settings)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_models_that_do_not_return_logits(attack: str) -> None:
+    inputs = keras.Input((28, 28, 1))
+    flat = keras.layers.Flatten()(inputs)
+    softmax = keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(flat))
+    with pytest.raises(ValueError, match="model must return logits, got probabilities"):
+        ATTACKS[attack](softmax, GOOD, LABELS)
+    for bad in (keras.Model(inputs, inputs), keras.Model(inputs, keras.layers.Dense(1)(flat))):
+        with pytest.raises(ValueError, match=r"model must return logits of shape \(n, classes\)"):
+            ATTACKS[attack](bad, GOOD, np.zeros(2, int))
+    several = keras.Model(inputs, [keras.layers.Dense(10)(flat), keras.layers.Dense(10)(flat)])
+    with pytest.raises(ValueError, match="model must return logits"):
+        ATTACKS[attack](several, GOOD, LABELS)
 
 
 batches = array_shapes(min_dims=4, max_dims=4, max_side=4)

@@ -1,9 +1,12 @@
-"""Proportions and their intervals."""
+"""Shares and means with their intervals, sizes of changes, the table of attacks."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
 from advlib import metrics
 
@@ -33,3 +36,58 @@ def test_counting_and_printing() -> None:
     assert metrics.proportion(cases) == metrics.Proportion(9_891, 10_000)
     assert str(metrics.proportion(cases)) == "98.91% [98.69%, 99.10%] of 10,000"
     assert metrics.proportion(cases.reshape(100, 100)).value == 0.9891
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30))
+def test_interval_of_a_mean_is_students(values: list[float]) -> None:
+    array = np.array(values)
+    found = metrics.mean(array)
+    assert found.value == pytest.approx(array.mean())
+    assert found.total == len(values)
+    if np.ptp(array) > 1e-3:
+        expected = ttest_1samp(array, 0).confidence_interval(0.95)
+        assert found.interval == pytest.approx(tuple(expected), rel=1e-9, abs=1e-9)
+
+
+def test_printing_of_means() -> None:
+    assert str(metrics.mean(np.array([1, 2, 3, 4]))) == "2.5 [0.4, 4.6]"
+    assert str(metrics.mean(np.arange(1000.0) % 7)) == "3.00 [2.87, 3.12]"
+    assert str(metrics.mean(np.arange(1000) * 100)) == "49,950 [48,158, 51,742]"
+    assert str(metrics.mean(np.array([41, 41, 41]))) == "41 [41, 41]"
+    assert str(metrics.mean(np.full(9, 0.2, np.float32))) == "0.20 [0.20, 0.20]"
+    assert str(metrics.mean(np.array([0, 0]))) == "0 [0, 0]"
+    assert str(metrics.mean(np.array([466.25]))) == "466"  # one value has no interval
+    assert str(metrics.mean(np.array([0.99999, 1, 1]))) == "1.000 [1.000, 1.000]"
+
+
+def test_norms_by_hand() -> None:
+    images = np.full((2, 2, 2, 1), 0.5, np.float32)
+    changed = images.copy()
+    changed[1, 0, 0], changed[1, 1, 1] = 0.8, 0.1
+    l0, l2, linf = metrics.norms(images, changed)
+    np.testing.assert_array_equal(l0, [0, 2])
+    np.testing.assert_allclose(l2, [0, 0.5], atol=1e-7)
+    np.testing.assert_allclose(linf, [0, 0.4], atol=1e-7)
+
+
+def test_attack_table_is_over_successes() -> None:
+    images = np.zeros((4, 2, 2, 1), np.float32)
+    changed = images.copy()
+    changed[:2, 0, 0], changed[1, 1], changed[3] = 0.5, 0.5, 1
+    results = {
+        "some": SimpleNamespace(
+            images=changed,
+            success=np.array([True, True, False, False]),
+            evaluations=np.array([1, 3, 5, 7]),
+        ),
+        "none": SimpleNamespace(images=images, success=np.zeros(4, bool), evaluations=np.ones(4, int)),
+    }
+    table = metrics.attack_table(images, results, dict.fromkeys(results, np.array([0.5, 0.7, 1, 1])))
+    assert list(table.columns) == ["success", "L0", "L2", "L∞", "confidence", "evaluations"]
+    assert table.loc["some", "success"] == str(metrics.Proportion(2, 4))
+    assert table.loc["some", "L0"] == str(metrics.mean(np.array([1, 3])))
+    assert table.loc["some", "L2"] == str(metrics.mean(np.array([0.5, np.sqrt(0.75)])))
+    assert table.loc["some", "L∞"] == "0.50 [0.50, 0.50]"
+    assert table.loc["some", "confidence"] == str(metrics.mean(np.array([0.5, 0.7])))
+    assert table.loc["some", "evaluations"] == str(metrics.mean(np.array([1, 3, 5, 7])))
+    assert list(table.loc["none"]) == ["0.00% [0.00%, 48.99%] of 4", *["–"] * 4, "1.0 [1.0, 1.0]"]

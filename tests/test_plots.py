@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from advlib import plots
+from advlib import metrics, plots
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +75,91 @@ def test_feature_maps_share_one_scale_in_a_row() -> None:
 def test_a_silent_layer_is_drawn_white() -> None:
     (axes,) = plots.feature_maps({"conv1": np.zeros((4, 4, 1))}, count=1).axes
     np.testing.assert_array_equal(axes.images[0].get_array(), np.zeros((4, 4)))
+
+
+def test_perturbations_stand_between_before_and_after() -> None:
+    images, changed = np.random.default_rng(0).random((2, 3, 6, 6, 1), np.float32)
+    figure = plots.perturbations(images, changed, ["a", "b", "c"], columns=2)
+    shown = [axes.images[0] for axes in figure.axes if axes.images and axes.get_subplotspec()]
+    assert len(shown) == 9  # two blocks of three rows, the last with one image
+    order = [0, 1, 2]
+    for index, place in zip(order, ((0, 2, 4), (1, 3, 5), (6, 7, 8)), strict=True):
+        before, change, after = (shown[k].get_array() for k in place)
+        np.testing.assert_array_equal(before, images[index, ..., 0])
+        np.testing.assert_array_equal(change, (changed - images)[index, ..., 0])
+        np.testing.assert_array_equal(after, changed[index, ..., 0])
+        low, high = shown[place[1]].get_clim()
+        assert -low == high == np.abs(changed - images).max()  # white is no change
+    titles = [axes.get_title() for axes in figure.axes]
+    assert [title for title in titles if title] == ["a", "b", "c"]
+
+
+def test_images_that_did_not_change_can_be_drawn() -> None:
+    images = np.zeros((1, 6, 6, 1), np.float32)
+    assert plots.perturbations(images, images).axes
+
+
+def test_success_curves_show_shares_with_their_intervals() -> None:
+    curves = {
+        name: [metrics.Proportion(k, 10) for k in counts]
+        for name, counts in {"one": (0, 5, 10), "two": (0, 1, 2), "coin": (0, 0, 1)}.items()
+    }
+    figure = plots.success_curves([0, 0.1, 0.2], curves, label="ε", noise=["coin"], grey_levels=True)
+    axes = figure.axes[0]
+    one, two, coin = axes.lines
+    np.testing.assert_allclose(one.get_ydata(), [0, 0.5, 1])
+    np.testing.assert_allclose(coin.get_ydata(), [0, 0, 0.1])
+    assert (one.get_color(), two.get_color(), coin.get_color()) == (
+        *(plots.ADVERSARIAL, plots.ADVERSARIAL),
+        plots.NOISE,
+    )
+    assert one.get_linestyle() != two.get_linestyle()
+    (band,) = (band.get_paths()[0].vertices for band in axes.collections[:1])
+    low, high = metrics.Proportion(5, 10).interval
+    inside = band[np.isclose(band[:, 0], 0.1), 1]
+    np.testing.assert_allclose([inside.min(), inside.max()], [low, high])
+    (top,) = axes.child_axes
+    np.testing.assert_allclose(top._functions[0](0.1), 25.5)
+
+
+def test_histograms_count_shares_and_name_the_median() -> None:
+    values = {"a": np.array([0.1, 0.1, 0.9, np.inf]), "coin": np.array([0.5, 1.0])}
+    figure = plots.histograms(values, label="size", noise=["coin"], bins=10)
+    first, second = figure.axes
+    heights = [patch.get_height() for patch in first.patches]
+    np.testing.assert_allclose(heights, [0, 0.5, 0, 0, 0, 0, 0, 0, 0, 0.25], atol=1e-12)
+    assert first.get_title(loc="left") == "a: median 0.5 (dashed); beyond the scale 25%"
+    np.testing.assert_allclose(second.lines[0].get_xdata(), 0.75)
+    assert first.get_xlim() == second.get_xlim() == (0, 1)
+    never = plots.histograms({"never": np.array([np.inf, np.inf])}, label="size")
+    assert never.axes[0].get_title(loc="left") == "never: beyond the scale 100%"
+
+
+def test_share_matrix_writes_per_cent_and_leaves_nan_empty() -> None:
+    shares = np.array([[np.nan, 0.25], [1.0, np.nan]])
+    (axes,) = plots.share_matrix(shares, rows="true class", columns="target").axes
+    assert {text.get_position(): text.get_text() for text in axes.texts} == {(1, 0): "25", (0, 1): "100"}
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("target", "true class")
+
+
+def test_digit_matrix_frames_the_diagonal() -> None:
+    images = np.random.default_rng(0).random((3, 3, 6, 6), np.float32)
+    figure = plots.digit_matrix(images, rows="true class", columns="target")
+    assert len(figure.axes) == 9
+    for place, axes in enumerate(figure.axes):
+        row, column = divmod(place, 3)
+        np.testing.assert_array_equal(axes.images[0].get_array(), images[row, column])
+        assert (axes.spines["left"].get_linewidth() == 2) == (row == column)
+
+
+def test_saliency_path_marks_the_chosen_pixels_in_both_rows() -> None:
+    images = np.random.default_rng(0).random((2, 6, 6, 1), np.float32)
+    scores = np.arange(72.0).reshape(2, 6, 6)
+    chosen = [np.array([[1, 4]]), np.zeros((0, 2), int)]
+    figure = plots.saliency_path(images, scores, chosen, ["before", "after"])
+    above, _, below, last = figure.axes
+    np.testing.assert_array_equal(above.images[0].get_array(), images[0, ..., 0])
+    np.testing.assert_array_equal(below.images[0].get_array(), scores[0])
+    for axes in (above, below):
+        np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[4, 1]])  # column, row
+    assert last.lines[0].get_xydata().size == 0

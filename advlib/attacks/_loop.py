@@ -44,8 +44,7 @@ def fooled(logits: tf.Tensor, classes: tf.Tensor, targeted: tf.Tensor) -> tf.Ten
     return tf.reduce_all(tf.math.is_finite(logits), axis=1) & (hit == targeted)
 
 
-# Traced for each model and step; whatever else changes is a tensor.
-@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+@tf.function  # type: ignore[untyped-decorator]
 def _advance(
     model: keras.Model,
     step: Step,
@@ -91,6 +90,12 @@ def fitting_batch(images: np.ndarray) -> int:
     return max(1, BATCH_VALUES // images[0].size)
 
 
+def _any_number(values: tf.Tensor) -> tf.TensorSpec:
+    """The form of a tensor, whatever its first dimension."""
+    shape = (None, *values.shape[1:]) if values.shape.rank else ()
+    return tf.TensorSpec(shape, values.dtype)
+
+
 def run(
     model: keras.Model,
     step: Step,
@@ -113,14 +118,17 @@ def run(
     for start in range(0, len(classes), batch_size):
         part = slice(start, start + batch_size)
         images, *extras = (tf.constant(values) for values in prepare(part))
-        batch = _advance(
-            model,
-            step,
+        arguments = (
             images,
             tf.constant(classes[part], tf.int32),
             tuple(extras),
             *(tf.constant(value) for value in (steps, bool(targeted), bool(early_stop))),
         )
+        # Traced once for each model and step: for any number of images.
+        advance = _advance.get_concrete_function(
+            model, step, *tf.nest.map_structure(_any_number, arguments)
+        )
+        batch = advance(model, step, *arguments)
         batches.append([values.numpy() for values in batch])
     attacked, logits, taken, computed = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     success = fooled(logits, tf.constant(classes, tf.int32), tf.constant(bool(targeted))).numpy()
