@@ -29,7 +29,7 @@ PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 WITHOUT := _build/without-mnist
 FINISH = mkdir -p $(@D) && { test -e $(WITHOUT) || touch $@; }
 
-.PHONY: help book serve test notebooks notebook weights lint lock repository colab clean
+.PHONY: help book serve test notebooks notebook weights lint lock repository colab bench clean
 
 help:
 	@echo "make book              build the site from the stored outputs"
@@ -42,6 +42,7 @@ help:
 	@echo "make lock              resolve the dependencies again into requirements.lock"
 	@echo "make repository URL=https://github.com/owner/name   set the public address (URL= clears it)"
 	@echo "make colab             run the notebooks under Colab's versions (needs Python 3.13)"
+	@echo "make bench             compare the attacks with other packages' (4 GB once, some 20 minutes)"
 	@echo "make clean             remove what was built; the environment stays"
 
 # --- environment ----------------------------------------------------------------------------------
@@ -139,6 +140,9 @@ repository: $(VENV)/installed
 
 colab: $(VENV)/installed
 	@$(BIN)/python tools/colab.py
+
+bench: $(VENV)/installed
+	@$(BIN)/python tools/bench.py
 
 clean:
 	rm -rf _build
