@@ -37,7 +37,7 @@ def fgsm(
     targeted : bool
         Whether `labels` are targets.
     batch_size : int, optional
-        Images at a time; by default as many as hold about two million values.
+        Images at a time; by default as many as hold about a million values.
 
     Returns
     -------

@@ -68,7 +68,7 @@ def jsma(
         Multiply each derivative by the change that the pixel would really make, which clipping may
         cut short. The paper does not: to it a pixel at 254 grey levels of 255 is as good as any.
     batch_size : int, optional
-        Images at a time; by default as many as hold about two million values.
+        Images at a time; by default as many as hold about a million values.
 
     Returns
     -------
