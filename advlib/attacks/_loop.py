@@ -10,7 +10,7 @@ import tensorflow as tf
 from advlib._checks import check_images, check_input_shape, check_integer, check_labels
 from advlib.attacks._result import AttackResult
 
-# Values in a batch, unless told otherwise: 1,337 digits, 6 colour images of 224 × 224. More are no faster.
+# Values in a batch, unless told otherwise: 1,337 digits, or 6 colour images of 224 × 224.
 BATCH_VALUES = 2**20
 
 # A step of an attack: model, images (m, h, w, c), classes (m,) and what else it needs, (m, …) each,
