@@ -371,20 +371,27 @@ def success_curves(
 
 
 def histograms(
-    values: Mapping[str, np.ndarray], *, label: str, noise: Sequence[str] = (), bins: int = 40
+    values: Mapping[str, np.ndarray],
+    edges: np.ndarray,
+    *,
+    label: str,
+    of: str = "digits",
+    noise: Sequence[str] = (),
 ) -> Figure:
     """Distributions one below the other, on one scale, each with its median.
 
     Parameters
     ----------
     values : mapping from a name to array, float, (n,)
-        Infinite values are counted in the panel's title, not drawn.
+        Values beyond the edges are counted in the panel's title, not drawn.
+    edges : array, float, (bins + 1,)
+        Of the bins, rising.
     label : str
         Of the values.
+    of : str
+        What the values belong to.
     noise : sequence of str
         The names that are controls: drawn in the colour of noise.
-    bins : int
-        Of equal width, from 0 to the largest value.
 
     Returns
     -------
@@ -393,19 +400,17 @@ def histograms(
     Raises
     ------
     ValueError
-        If there is no value, a value is NaN or negative, or `bins` is below 1.
+        If there is no value, a value is NaN, or the edges do not rise.
     """
-    bins = check_integer(bins, "bins")
+    edges = np.asarray(edges, np.float64)
+    if edges.ndim != 1 or edges.size < 2 or not (np.diff(edges) > 0).all():
+        raise ValueError("edges must be at least two numbers that rise")
     arrays = {name: np.asarray(array, np.float64) for name, array in values.items()}
-    if not arrays or any(array.size == 0 or not (array >= 0).all() for array in arrays.values()):
-        raise ValueError("values must be at least one vector of numbers that are not negative")
-    largest = (
-        max((array[np.isfinite(array)].max(initial=0) for array in arrays.values()), default=0) or 1
-    )
-    edges = np.linspace(0, largest, bins + 1)
+    if not arrays or any(array.size == 0 or np.isnan(array).any() for array in arrays.values()):
+        raise ValueError("values must be at least one vector of numbers")
     with _figure(len(arrays), 1, height=0.5 + 1.15 * len(arrays)) as (figure, axes):
         for spot, (name, array) in zip(axes[:, 0], arrays.items(), strict=True):
-            drawn = array[np.isfinite(array)]
+            drawn = array[(array >= edges[0]) & (array <= edges[-1])]
             colour = NOISE if name in noise else ADVERSARIAL
             spot.hist(drawn, edges, weights=np.full(drawn.size, 1 / array.size), color=colour, alpha=0.7)
             title = f"{name}: "
@@ -416,12 +421,12 @@ def histograms(
             if drawn.size < array.size:
                 title += f"; beyond the scale {1 - drawn.size / array.size:.0%}"
             spot.set_title(title.replace(": ;", ":"), fontsize=9, loc="left")
-            spot.set(xlim=(0, largest))
+            spot.set(xlim=(edges[0], edges[-1]))
             spot.yaxis.set_major_formatter(PercentFormatter(1))
             spot.yaxis.set_major_locator(MaxNLocator(3))
             spot.tick_params(labelbottom=spot is axes[-1, 0])
         axes[-1, 0].set_xlabel(label)
-        figure.supylabel("share of the digits", fontsize=9)
+        figure.supylabel(f"share of the {of}", fontsize=9)
         return figure
 
 
@@ -464,13 +469,15 @@ def share_matrix(shares: np.ndarray, *, rows: str, columns: str) -> Figure:
         return figure
 
 
-def digit_matrix(images: np.ndarray, *, rows: str, columns: str) -> Figure:
-    """A square of images, the diagonal framed in the colour of clean images.
+def digit_matrix(images: np.ndarray, failed: np.ndarray, *, rows: str, columns: str) -> Figure:
+    """A square of images: the diagonal framed in the colour of clean images, failures in black.
 
     Parameters
     ----------
     images : array, float32, (k, k, height, width)
         Pixel scale [0, 1]; those on the diagonal are unchanged.
+    failed : array, bool, (k, k)
+        Where the attack failed.
     rows, columns : str
         What the classes stand for.
 
@@ -481,17 +488,19 @@ def digit_matrix(images: np.ndarray, *, rows: str, columns: str) -> Figure:
     Raises
     ------
     ValueError
-        If the images are not of that form.
+        If images or failures are not of that form.
     """
     if np.ndim(images) != 4 or np.shape(images)[0] != np.shape(images)[1]:
         raise ValueError(f"images must have shape (k, k, height, width), got {np.shape(images)}")
     check_images(images)
+    if np.shape(failed) != np.shape(images)[:2]:
+        raise ValueError(f"failed must have shape {np.shape(images)[:2]}, got {np.shape(failed)}")
     count = len(images)
     with _figure(count, count, height=WIDTH) as (figure, axes):
         for (row, column), spot in np.ndenumerate(axes):
             _show_digit(spot, images[row, column])
-            if row == column:
-                spot.spines[:].set(color=CLEAN, linewidth=2)
+            if row == column or failed[row, column]:
+                spot.spines[:].set(color=CLEAN if row == column else "black", linewidth=2)
             if column == 0:
                 spot.set_ylabel(row, fontsize=9, rotation=0, labelpad=8, va="center")
             if row == count - 1:

@@ -162,16 +162,27 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
         lambda: plots.success_curves([], {name: [] for name in "abcde"}, label="ε"),
         "curves must be at most 4",
     ),
-    "no values": (lambda: plots.histograms({}, label="ε"), "values must be"),
-    "negative values": (lambda: plots.histograms({"a": -LABELS}, label="ε"), "values must be"),
-    "nan values": (lambda: plots.histograms({"a": np.full(2, np.nan)}, label="ε"), "values must be"),
-    "no bins": (lambda: plots.histograms({"a": LABELS}, label="ε", bins=0), "bins must be"),
+    "no values": (lambda: plots.histograms({}, LABELS, label="ε"), "values must be"),
+    "empty": (lambda: plots.histograms({"a": LABELS[:0]}, LABELS, label="ε"), "values must be"),
+    "nan values": (
+        lambda: plots.histograms({"a": np.full(2, np.nan)}, LABELS, label="ε"),
+        "values must be",
+    ),
+    "one edge": (lambda: plots.histograms({"a": LABELS}, LABELS[:1], label="ε"), "edges must be"),
+    "falling": (lambda: plots.histograms({"a": LABELS}, -LABELS, label="ε"), "edges must be"),
     "oblong": (
         lambda: plots.share_matrix(np.ones((2, 3)), rows="", columns=""),
         "shares must have shape",
     ),
     "more than all": (lambda: plots.share_matrix(np.eye(2) * 2, rows="", columns=""), "shares must lie"),
-    "one row": (lambda: plots.digit_matrix(GOOD, rows="", columns=""), "images must have shape"),
+    "one row": (
+        lambda: plots.digit_matrix(GOOD, np.ones((2, 28)), rows="", columns=""),
+        "images must have shape",
+    ),
+    "failures": (
+        lambda: plots.digit_matrix(GOOD[:1].reshape(1, 1, 28, 28), np.ones(1), rows="", columns=""),
+        "failed must have shape",
+    ),
     "scores": (
         lambda: plots.saliency_path(GOOD, np.ones((2, 3, 3)), [LABELS] * 2, ["", ""]),
         "scores must have shape",

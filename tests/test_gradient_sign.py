@@ -246,15 +246,23 @@ def test_random_starts_are_uniform_in_the_ball() -> None:
     assert not np.array_equal(starts, other)
 
 
-def test_restarts_keep_what_came_nearest(digits: data.Dataset, model: keras.Model) -> None:
-    images, labels = digits.test_images[:60], digits.test_labels[:60]
+@pytest.mark.parametrize("targeted", [False, True])
+def test_restarts_keep_what_came_nearest(
+    targeted: bool, digits: data.Dataset, model: keras.Model
+) -> None:
+    images, classes = digits.test_images[:60], digits.test_labels[:60]
+    classes = (classes + 1) % 10 if targeted else classes
     settings_: dict[str, Any] = {"epsilon": 0.12, "step_size": 0.02, "steps": 4, "seed": 1}
-    results = [attacks.pgd(model, images, labels, restarts=n, **settings_) for n in (1, 2, 6)]
+    results = [
+        attacks.pgd(model, images, classes, restarts=n, targeted=targeted, **settings_)
+        for n in (1, 2, 6)
+    ]
     margins = []
     for result in results:
         logits = classifier.predict_logits(model, result.images)
-        own = np.eye(10, dtype=bool)[labels]
-        margins.append(np.where(own, -np.inf, logits).max(axis=1) - logits[own])
+        own = np.eye(10, dtype=bool)[classes]
+        lead = np.where(own, -np.inf, logits).max(axis=1) - logits[own]
+        margins.append(-lead if targeted else lead)
         np.testing.assert_array_equal(result.success, margins[-1] > 0)
     failed = ~results[0].success
     assert (margins[1] >= margins[0] - 1e-4)[failed].all()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from advlib import metrics, plots
 
@@ -124,14 +125,17 @@ def test_success_curves_show_shares_with_their_intervals() -> None:
 
 def test_histograms_count_shares_and_name_the_median() -> None:
     values = {"a": np.array([0.1, 0.1, 0.9, np.inf]), "coin": np.array([0.5, 1.0])}
-    figure = plots.histograms(values, label="size", noise=["coin"], bins=10)
+    edges = np.arange(11) / 10 - 0.05
+    figure = plots.histograms(values, edges, label="size", of="coins", noise=["coin"])
     first, second = figure.axes
     heights = [patch.get_height() for patch in first.patches]
     np.testing.assert_allclose(heights, [0, 0.5, 0, 0, 0, 0, 0, 0, 0, 0.25], atol=1e-12)
+    assert figure.get_supylabel() == "share of the coins"
     assert first.get_title(loc="left") == "a: median 0.5 (dashed); beyond the scale 25%"
     np.testing.assert_allclose(second.lines[0].get_xdata(), 0.75)
-    assert first.get_xlim() == second.get_xlim() == (0, 1)
-    never = plots.histograms({"never": np.array([np.inf, np.inf])}, label="size")
+    assert second.get_title(loc="left").endswith("beyond the scale 50%")
+    assert first.get_xlim() == second.get_xlim() == (edges[0], edges[-1])
+    never = plots.histograms({"never": np.array([np.inf, np.inf])}, edges, label="size")
     assert never.axes[0].get_title(loc="left") == "never: beyond the scale 100%"
 
 
@@ -142,14 +146,16 @@ def test_share_matrix_writes_per_cent_and_leaves_nan_empty() -> None:
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("target", "true class")
 
 
-def test_digit_matrix_frames_the_diagonal() -> None:
+def test_digit_matrix_frames_the_diagonal_and_failures() -> None:
     images = np.random.default_rng(0).random((3, 3, 6, 6), np.float32)
-    figure = plots.digit_matrix(images, rows="true class", columns="target")
+    failed = np.eye(3, k=1, dtype=bool)
+    figure = plots.digit_matrix(images, failed, rows="true class", columns="target")
     assert len(figure.axes) == 9
     for place, axes in enumerate(figure.axes):
         row, column = divmod(place, 3)
         np.testing.assert_array_equal(axes.images[0].get_array(), images[row, column])
-        assert (axes.spines["left"].get_linewidth() == 2) == (row == column)
+        assert (axes.spines["left"].get_linewidth() == 2) == (row == column or failed[row, column])
+        assert (to_hex(axes.spines["left"].get_edgecolor()) == "#000000") == failed[row, column]
 
 
 def test_saliency_path_marks_the_chosen_pixels_in_both_rows() -> None:

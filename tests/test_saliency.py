@@ -94,35 +94,35 @@ def test_agrees_with_the_paper_step_by_step(small: keras.Model, theta: float, se
     assert (result.iterations > 1).any()
 
 
-def brute_force(gain: np.ndarray, loss: np.ndarray) -> np.ndarray:
+def brute_force(gain: np.ndarray, drop: np.ndarray) -> np.ndarray:
     """The highest score of all pairs, in float32: (m,)."""
     first, second = np.triu_indices(gain.shape[1], 1)
-    alpha, beta = gain[:, first] + gain[:, second], loss[:, first] + loss[:, second]
+    alpha, beta = gain[:, first] + gain[:, second], drop[:, first] + drop[:, second]
     return np.where((alpha > 0) & (beta > 0), alpha * beta, 0).max(axis=1)
 
 
 def family(name: str, count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients g and l of three images, of different kinds."""
+    """Gradients g and d of three images, of different kinds."""
     gain: np.ndarray = random.normal(size=(3, count)).astype(np.float32)
-    loss: np.ndarray
+    drop: np.ndarray
     if name == "independent":
-        loss = random.normal(size=(3, count))
+        drop = random.normal(size=(3, count))
     elif name == "aligned":
-        loss = gain + 0.1 * random.normal(size=(3, count))
+        drop = gain + 0.1 * random.normal(size=(3, count))
     elif name == "opposed":  # no pixel dominates another
-        loss = 0.5 - gain
+        drop = 0.5 - gain
     elif name == "nearly opposed":
-        loss = 0.3 - gain + 0.05 * random.normal(size=(3, count))
+        drop = 0.3 - gain + 0.05 * random.normal(size=(3, count))
     elif name == "equal":
-        gain, loss = gain * 0 + 1, gain * 0 + 2
+        gain, drop = gain * 0 + 1, gain * 0 + 2
     elif name == "few values":
-        gain, loss = gain.round(), random.normal(size=(3, count)).round()
+        gain, drop = gain.round(), random.normal(size=(3, count)).round()
     elif name == "hopeless":
-        loss = -1 - np.abs(gain)
+        drop = -1 - np.abs(gain)
     else:  # one pixel is far above the rest
-        loss = random.normal(size=(3, count))
-        gain[:, 0] = loss[:, 1] = 1e3
-    return gain, loss.astype(np.float32)
+        drop = random.normal(size=(3, count))
+        gain[:, 0] = drop[:, 1] = 1e3
+    return gain, drop.astype(np.float32)
 
 
 FAMILIES = (
@@ -140,27 +140,27 @@ FAMILIES = (
 )
 def test_the_pair_is_the_best_of_all(kind: str, count: int, seed: int, locked: float) -> None:
     random = np.random.default_rng(seed)
-    gain, loss = family(kind, count, random)
+    gain, drop = family(kind, count, random)
     out = random.random((3, count)) < locked
-    gain[out] = loss[out] = -np.inf
-    pair, score = (values.numpy() for values in saliency.best_pair(tf.constant(gain), tf.constant(loss)))
-    np.testing.assert_array_equal(score, brute_force(gain, loss))
+    gain[out] = drop[out] = -np.inf
+    pair, score = (values.numpy() for values in saliency.best_pair(tf.constant(gain), tf.constant(drop)))
+    np.testing.assert_array_equal(score, brute_force(gain, drop))
     for i in np.flatnonzero(score > 0):
         first, second = pair[i]
         assert first != second
-        alpha, beta = gain[i, first] + gain[i, second], loss[i, first] + loss[i, second]
+        alpha, beta = gain[i, first] + gain[i, second], drop[i, first] + drop[i, second]
         assert alpha * beta == score[i]
 
 
 def test_the_search_among_all_pixels_is_needed_and_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    gain, loss = family("opposed", 400, np.random.default_rng(0))
-    before = saliency.best_pair(tf.constant(gain), tf.constant(loss))[1].numpy()
-    np.testing.assert_array_equal(before, brute_force(gain, loss))
+    gain, drop = family("opposed", 400, np.random.default_rng(0))
+    before = saliency.best_pair(tf.constant(gain), tf.constant(drop))[1].numpy()
+    np.testing.assert_array_equal(before, brute_force(gain, drop))
     monkeypatch.setattr(saliency, "BLOCK_SCORES", 1)  # one pixel of each image at a time
-    after = saliency.best_pair(tf.constant(gain), tf.constant(loss))[1].numpy()
+    after = saliency.best_pair(tf.constant(gain), tf.constant(drop))[1].numpy()
     np.testing.assert_array_equal(after, before)
-    monkeypatch.setattr(saliency, "_search_all", lambda gain, loss, merit, pair, score: (pair, score))
-    without = saliency.best_pair(tf.constant(gain), tf.constant(loss))[1].numpy()
+    monkeypatch.setattr(saliency, "_search_all", lambda gain, drop, merit, pair, score: (pair, score))
+    without = saliency.best_pair(tf.constant(gain), tf.constant(drop))[1].numpy()
     assert (without < before).any()
 
 
@@ -255,13 +255,13 @@ def test_photographs_are_not_too_large() -> None:
         logits = model(x)
         target = logits[:, (predictions[0] + 1) % 6]
         others = tf.reduce_sum(logits, axis=1) - target
-    gain, loss = (
+    gain, drop = (
         tf.reshape(tape.gradient(z, x), (1, -1)) * sign for z, sign in ((target, 1), (others, -1))
     )
-    pair, score = saliency.best_pair(gain, loss)
+    pair, score = saliency.best_pair(gain, drop)
     # A random sample of pairs, and all pairs with either of the two, score no higher.
-    gain, loss, pair = gain.numpy()[0], loss.numpy()[0], pair.numpy()[0]
+    gain, drop, pair = gain.numpy()[0], drop.numpy()[0], pair.numpy()[0]
     for one in (*pair, *RANDOM.integers(0, gain.size, 200)):
-        scores = np.maximum(gain + gain[one], 0) * np.maximum(loss + loss[one], 0)
+        scores = np.maximum(gain + gain[one], 0) * np.maximum(drop + drop[one], 0)
         scores[one] = 0
         assert scores.max() <= score.numpy()[0]

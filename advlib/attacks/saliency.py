@@ -41,7 +41,7 @@ def jsma(
     over all pairs, in float32.
 
     ``search="single"`` takes one pixel, where :math:`\partial Z_t / \partial x \ge 0` and
-    :math:`\partial (Z_p - Z_t) / \partial x \le 0` for the predicted class p, with the largest product
+    :math:`\partial (Z_r - Z_t) / \partial x \le 0` for the predicted class r, with the largest product
     of the two.
 
     For a negative `theta`, which removes ink, all derivatives change their sign.
@@ -127,7 +127,7 @@ def _single_step(
 
     logits, gradients = _loop.gradients(model, images, directions)
     gain, lead, free = _oriented(images, gradients, theta, clip_aware)
-    # Of Z_t, and of Z_t - Z_p: the one and the other at least 0, and one pixel that gains something.
+    # Of Z_t, and of Z_t - Z_r: the one and the other at least 0, and one pixel that gains something.
     score = tf.where(free, tf.nn.relu(gain) * tf.nn.relu(lead), 0.0)
     best = tf.argmax(score, axis=1, output_type=tf.int32)[:, None]
     return logits, _change(images, best, theta), tf.reduce_max(score, axis=1) > 0
@@ -147,8 +147,8 @@ def _pair_step(
         return [target, target - 1]
 
     logits, gradients = _loop.gradients(model, images, directions)
-    gain, loss, free = _oriented(images, gradients, theta, clip_aware)
-    pair, score = best_pair(tf.where(free, gain, -np.inf), tf.where(free, loss, -np.inf))
+    gain, drop, free = _oriented(images, gradients, theta, clip_aware)
+    pair, score = best_pair(tf.where(free, gain, -np.inf), tf.where(free, drop, -np.inf))
     return logits, _change(images, pair, theta), score > 0
 
 
@@ -172,20 +172,20 @@ def _change(images: tf.Tensor, pixels: tf.Tensor, theta: tf.Tensor) -> tf.Tensor
     return tf.reshape(tf.clip_by_value(flat + theta[:, None] * chosen, 0.0, 1.0), tf.shape(images))
 
 
-def best_pair(gain: tf.Tensor, loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    r"""Find the two pixels i ≠ k with the largest (g_i + g_k)(l_i + l_k), both factors positive.
+def best_pair(gain: tf.Tensor, drop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    r"""Find the two pixels i ≠ k with the largest (g_i + g_k)(d_i + d_k), both factors positive.
 
-    With g the target's gradient and l the negative one of its rivals, this is :math:`-\alpha\beta`.
+    With g the target's gradient and d the negative one of its rivals, this is :math:`-\alpha\beta`.
 
-    Only few of the n² pairs are looked at. Give each pixel one number, :math:`s = \lambda g + l /
+    Only few of the n² pairs are looked at. Give each pixel one number, :math:`s = \lambda g + d /
     \lambda` with any positive :math:`\lambda`. By the inequality of the means a pair's score is at
     most :math:`((s_i + s_k) / 2)^2`. So a pixel for which s plus the largest s is less than
     :math:`2 \sqrt{b}`, where b is the best score so far, belongs to no better pair.
 
     Parameters
     ----------
-    gain, loss : tensor, float32, (m, n)
-        g and l; -inf for a pixel that may not be chosen.
+    gain, drop : tensor, float32, (m, n)
+        g and d; -inf for a pixel that may not be chosen.
 
     Returns
     -------
@@ -195,16 +195,16 @@ def best_pair(gain: tf.Tensor, loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         0 where no pair has two positive factors.
     """
     highest_gain = tf.reduce_max(gain, axis=1, keepdims=True)
-    highest_loss = tf.reduce_max(loss, axis=1, keepdims=True)
+    highest_drop = tf.reduce_max(drop, axis=1, keepdims=True)
     # Any positive number is right; this one makes the two terms alike, so that few pixels remain.
-    ratio = tf.sqrt(highest_loss / highest_gain)
+    ratio = tf.sqrt(highest_drop / highest_gain)
     ratio = tf.where(tf.math.is_finite(ratio) & (ratio > 0), ratio, 1.0)
-    merit = gain * ratio + loss / ratio
+    merit = gain * ratio + drop / ratio
     # Among the pixels of the highest merit, all pairs.
     count = tf.minimum(CANDIDATES, tf.shape(gain)[1])
     leading, pixels = tf.math.top_k(merit, count)  # falling
-    some_gain, some_loss = (tf.gather(values, pixels, batch_dims=1) for values in (gain, loss))
-    scores = _scores(some_gain, some_loss, some_gain, some_loss)
+    some_gain, some_drop = (tf.gather(values, pixels, batch_dims=1) for values in (gain, drop))
+    scores = _scores(some_gain, some_drop, some_gain, some_drop)
     scores = tf.linalg.set_diag(scores, tf.zeros_like(some_gain))
     scores = tf.reshape(scores, (-1, count * count))
     score = tf.reduce_max(scores, axis=1)
@@ -216,9 +216,9 @@ def best_pair(gain: tf.Tensor, loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     # and with the best imaginable partner a higher score (to the bit: rounding keeps the order of sums
     # and products). The second ends the search among equal pixels.
     free = tf.math.is_finite(merit)
-    size = tf.where(free, tf.abs(gain * ratio) + tf.abs(loss / ratio), 0.0)
+    size = tf.where(free, tf.abs(gain * ratio) + tf.abs(drop / ratio), 0.0)
     least = 2 * tf.sqrt(score) - leading[:, 0] - 1e-5 * tf.reduce_max(size, axis=1)
-    chance = tf.nn.relu(gain + highest_gain) * tf.nn.relu(loss + highest_loss)
+    chance = tf.nn.relu(gain + highest_gain) * tf.nn.relu(drop + highest_drop)
     contends = free & (merit >= least[:, None]) & (chance > score[:, None])
     here = tf.reduce_sum(tf.cast(tf.gather(contends, pixels, batch_dims=1), tf.int32), axis=1)
     unproved = here < tf.reduce_sum(tf.cast(contends, tf.int32), axis=1)
@@ -226,7 +226,7 @@ def best_pair(gain: tf.Tensor, loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         places = tf.where(unproved)
         rest = [
             tf.boolean_mask(values, unproved)
-            for values in (gain, loss, tf.where(contends, merit, -np.inf), pair, score)
+            for values in (gain, drop, tf.where(contends, merit, -np.inf), pair, score)
         ]
         pair_of_rest, score_of_rest = _search_all(*rest)
         pair = tf.tensor_scatter_nd_update(pair, places, pair_of_rest)
@@ -235,7 +235,7 @@ def best_pair(gain: tf.Tensor, loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _search_all(
-    gain: tf.Tensor, loss: tf.Tensor, merit: tf.Tensor, pair: tf.Tensor, score: tf.Tensor
+    gain: tf.Tensor, drop: tf.Tensor, merit: tf.Tensor, pair: tf.Tensor, score: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Try every pixel whose merit is finite with all others, the highest merit first."""
     images, pixels = tf.shape(gain)[0], tf.shape(gain)[1]
@@ -244,8 +244,8 @@ def _search_all(
     start = tf.zeros((), tf.int32)
     while start < pixels and tf.reduce_any(tf.math.is_finite(merit[:, start])):
         block = order[:, start : start + rows]
-        some_gain, some_loss = (tf.gather(values, block, batch_dims=1) for values in (gain, loss))
-        scores = _scores(some_gain, some_loss, gain, loss)  # (m, rows, n)
+        some_gain, some_drop = (tf.gather(values, block, batch_dims=1) for values in (gain, drop))
+        scores = _scores(some_gain, some_drop, gain, drop)  # (m, rows, n)
         scores = tf.where(tf.one_hot(block, pixels, on_value=True, off_value=False), 0.0, scores)
         scores = tf.reshape(scores, (images, -1))
         highest = tf.reduce_max(scores, axis=1)
@@ -258,6 +258,6 @@ def _search_all(
     return pair, score
 
 
-def _scores(gain: tf.Tensor, loss: tf.Tensor, gains: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
+def _scores(gain: tf.Tensor, drop: tf.Tensor, gains: tf.Tensor, drops: tf.Tensor) -> tf.Tensor:
     """Scores of pixels (m, r) with others (m, c): (m, r, c), 0 where a factor is not positive."""
-    return tf.nn.relu(gain[:, :, None] + gains[:, None]) * tf.nn.relu(loss[:, :, None] + losses[:, None])
+    return tf.nn.relu(gain[:, :, None] + gains[:, None]) * tf.nn.relu(drop[:, :, None] + drops[:, None])
