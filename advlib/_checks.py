@@ -67,6 +67,19 @@ def check_integer(value: Any, name: str, *, low: int = 1, high: int | None = Non
     return int(value)
 
 
+def check_flag(value: Any, name: str) -> bool:
+    """Return `value` as bool when it is True or False.
+
+    Raises
+    ------
+    ValueError
+        If it is not. The message names the argument.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def check_number(value: Any, name: str, *, low: float, high: float) -> float:
     """Return `value` as float when it is a real number from `low` to `high`.
 
@@ -105,14 +118,17 @@ def check_per_image(values: Any, count: int, name: str) -> np.ndarray:
 
 
 def check_input_shape(model: Any, images: np.ndarray, name: str = "images") -> None:
-    """Check that `model` takes images of this height, width and number of channels.
+    """Check that `model` takes images of this height, width and number of channels, if it says so.
 
     Raises
     ------
     ValueError
         If it does not; the message gives both shapes.
     """
-    expected = tuple(model.input_shape[1:])
+    shape = getattr(model, "input_shape", None)
+    if shape is None:  # a subclassed model, or one that has not been built
+        return
+    expected = tuple(shape[1:])
     given = images.shape[1:]
     if len(expected) != len(given) or any(
         size not in (None, got) for size, got in zip(expected, given, strict=True)

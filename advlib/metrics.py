@@ -83,7 +83,8 @@ def proportion(cases: np.ndarray) -> Proportion:
 class Mean:
     """A mean with its 95% interval (Student 1908).
 
-    Prints as `25.9 [25.3, 26.5]`, with as many decimals, up to three, as the interval warrants.
+    Prints as `25.9 [25.3, 26.5]`, with as many decimals as the interval warrants; without an interval
+    where there is only one value.
 
     Attributes
     ----------
@@ -100,13 +101,14 @@ class Mean:
 
     def __str__(self) -> str:
         low, high = self.interval
-        if math.isnan(low):
-            return f"{self.value:.3g}"
-        width = high - low
-        # Two figures of the interval's width; of the value, where the width is a rounding error.
-        scale = width if width > 1e-6 * abs(self.value) else abs(self.value)
-        decimals = min(3, max(0, 1 - math.floor(math.log10(scale)))) if scale > 0 else 0
-        return f"{self.value:,.{decimals}f} [{low:,.{decimals}f}, {high:,.{decimals}f}]"
+        # Two figures of the interval's width; of the value, where there is no width to speak of.
+        figures = 2 - math.floor(math.log10(abs(self.value) or 10))
+        decimals = figures - 1
+        if high - low > 1e-6 * abs(self.value):
+            decimals = min(1 - math.floor(math.log10(high - low)), max(3, figures))
+        decimals = max(0, decimals)
+        text = f"{self.value:,.{decimals}f}"
+        return text if math.isnan(low) else f"{text} [{low:,.{decimals}f}, {high:,.{decimals}f}]"
 
 
 def mean(values: np.ndarray) -> Mean:
@@ -212,17 +214,21 @@ def attack_table(
         )
     rows = {}
     for name, result in results.items():
-        success = np.asarray(result.success)
         columns = dict(zip(("L0", "L2", "L∞"), norms(images, result.images), strict=True))
         columns["confidence"] = np.asarray(confidences[name])
-        if any(len(values) != len(success) for values in columns.values()):
-            raise ValueError(f"confidences must have shape ({len(success)},), which {name} has not")
+        success, evaluations = np.asarray(result.success), np.asarray(result.evaluations)
+        named = {"success": success, "evaluations": evaluations, "confidences": columns["confidence"]}
+        for argument, values in named.items():
+            if values.shape != (len(images),):
+                raise ValueError(
+                    f"{argument} of {name} must have shape ({len(images)},), got {values.shape}"
+                )
         rows[name] = {
             "success": str(proportion(success)),
             **{
                 key: str(mean(values[success])) if success.any() else "–"
                 for key, values in columns.items()
             },
-            "evaluations": str(mean(result.evaluations)),
+            "evaluations": str(mean(evaluations)),
         }
     return pd.DataFrame.from_dict(rows, orient="index")

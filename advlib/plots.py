@@ -343,9 +343,12 @@ def success_curves(
     Raises
     ------
     ValueError
-        If a curve has not as many points as there are sizes, or there are more than four attacks.
+        If there is no size, a curve has not as many points as there are sizes, or there are more than
+        four attacks.
     """
     attacked = [name for name in curves if name not in noise]
+    if len(sizes) == 0:
+        raise ValueError("sizes must hold at least one size, got none")
     if len(attacked) > len(LINES):
         raise ValueError(f"curves must be at most {len(LINES)} besides noise, got {len(attacked)}")
     with _figure(height=3.3) as (figure, axes):
@@ -422,7 +425,7 @@ def histograms(
                 title += f"; beyond the scale {1 - drawn.size / array.size:.0%}"
             spot.set_title(title.replace(": ;", ":"), fontsize=9, loc="left")
             spot.set(xlim=(edges[0], edges[-1]))
-            spot.yaxis.set_major_formatter(PercentFormatter(1))
+            spot.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
             spot.yaxis.set_major_locator(MaxNLocator(3))
             spot.tick_params(labelbottom=spot is axes[-1, 0])
         axes[-1, 0].set_xlabel(label)
@@ -452,7 +455,7 @@ def share_matrix(shares: np.ndarray, *, rows: str, columns: str) -> Figure:
     shares = np.asarray(shares, np.float64)
     if shares.ndim != 2 or shares.shape[0] != shares.shape[1]:
         raise ValueError(f"shares must have shape (k, k), got {shares.shape}")
-    if not np.isin(np.isnan(shares) | ((shares >= 0) & (shares <= 1)), True).all():
+    if not (np.isnan(shares) | ((shares >= 0) & (shares <= 1))).all():
         raise ValueError("shares must lie between 0 and 1, or be NaN")
     with _figure(height=4.4) as (figure, axes):
         spot = axes[0, 0]
@@ -464,7 +467,7 @@ def share_matrix(shares: np.ndarray, *, rows: str, columns: str) -> Figure:
                     column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour, size=8
                 )
         classes = range(len(shares))
-        spot.set(xlabel=f"{columns}", ylabel=f"{rows}", xticks=classes, yticks=classes)
+        spot.set(xlabel=columns, ylabel=rows, xticks=classes, yticks=classes)
         spot.grid(False)
         return figure
 
@@ -539,9 +542,13 @@ def saliency_path(
     images = _grey(images, "images")
     if np.shape(scores) != images.shape[:3]:
         raise ValueError(f"scores must have shape {images.shape[:3]}, got {np.shape(scores)}")
+    if not (np.asarray(scores) >= 0).all():
+        raise ValueError("scores must be numbers that are not negative")
     titles = _titles(titles, len(images))
     if len(chosen) != len(images):
         raise ValueError(f"chosen must be {len(images)}, one array per image, got {len(chosen)}")
+    if any(np.ndim(pixels) != 2 or np.shape(pixels)[1] != 2 for pixels in chosen):
+        raise ValueError("chosen must be arrays of shape (pixels, 2), of rows and columns")
     count = len(images)
     with _figure(2, count, height=2 * WIDTH / count + 0.45) as (figure, axes):
         for index in range(count):

@@ -48,7 +48,7 @@ def attack(
 ) -> attacks.AttackResult:
     """The attack on true classes, or on the next class where it needs targets."""
     if name in TARGETED_ONLY:
-        labels = (labels + 1) % model.output_shape[-1]
+        labels = (labels + 1) % model(images[:1]).shape[-1]
     return ATTACKS[name](model, images, labels, **more)
 
 
@@ -129,10 +129,86 @@ def test_logits_that_are_not_finite_are_no_success(name: str) -> None:
     assert np.isfinite(result.images).all()
 
 
+def with_dropout() -> keras.Model:
+    """Dropout and batch normalisation act otherwise in training: outputs would be random."""
+    inputs = keras.Input((9, 7, 3))
+    x = keras.layers.BatchNormalization()(keras.layers.Flatten()(inputs))
+    logits = keras.layers.Dense(5, kernel_initializer=keras.initializers.GlorotUniform(3))(
+        keras.layers.Dropout(0.9, seed=0)(x)
+    )
+    return keras.Model(inputs, logits)
+
+
+def of_any_size(dtype: str = "float32") -> keras.Model:
+    """A network for images of any size."""
+    inputs = keras.Input((None, None, 3))
+    start = keras.initializers.GlorotUniform(4)
+    x = keras.layers.Conv2D(5, 3, kernel_initializer=start, dtype=dtype)(inputs)
+    return keras.Model(inputs, keras.layers.GlobalMaxPooling2D(dtype=dtype)(x))
+
+
+class Subclassed(keras.Model):
+    """A model without shapes of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = with_dropout()
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return self.inner(inputs, training=training)
+
+
+def rounding() -> keras.Model:
+    """A model that no gradient passes."""
+    inputs = keras.Input((9, 7, 3))
+    flat = keras.layers.Flatten()(keras.layers.Lambda(lambda x: keras.ops.round(x))(inputs))
+    return keras.Model(inputs, keras.layers.Dense(5)(flat))
+
+
+MODELS: dict[str, Callable[[], keras.Model]] = {
+    "dropout": with_dropout,
+    "any size": of_any_size,
+    "float64": lambda: of_any_size("float64"),
+    "float16": lambda: of_any_size("mixed_float16"),
+    "subclassed": Subclassed,
+    "not built": lambda: keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(5)]),
+    "rounding": rounding,
+}
+
+
+@every_attack
+@pytest.mark.parametrize("kind", MODELS)
+def test_any_keras_model(name: str, kind: str) -> None:
+    model = MODELS[kind]()
+    images = np.random.default_rng(0).random((5, 9, 7, 3), np.float32)
+    labels = np.argmax(model(images, training=False), axis=1)
+    first, second = (attack(name, model, images, labels) for _ in range(2))
+    np.testing.assert_array_equal(first.images, second.images)
+    assert (first.images != images).any() == (kind != "rounding" or name in ("pgd", "random_noise"))
+    found = np.argmax(model(first.images, training=False), axis=1)
+    wanted = found == (labels + 1) % 5 if name in TARGETED_ONLY else found != labels
+    np.testing.assert_array_equal(first.success, wanted)
+
+
+def test_arguments_in_other_forms(digits: data.Dataset, model: keras.Model) -> None:
+    images, labels = digits.test_images[:4], digits.test_labels[:4]
+    plain = attacks.pgd(model, images, labels, epsilon=1.0, step_size=0.25, steps=2, seed=1)
+    numpy: dict[str, Any] = {
+        "epsilon": np.array(1),
+        "step_size": np.full(4, 0.25, np.float32),
+        "steps": np.int64(2),
+        "targeted": np.False_,
+        "seed": np.int64(1),
+        "batch_size": np.int64(4),
+    }
+    for forms in (labels.astype(np.uint8), labels.tolist()):
+        other = attacks.pgd(model, images, forms, **numpy)
+        np.testing.assert_array_equal(plain.images, other.images)
+
+
 def test_a_model_is_traced_once_and_not_kept(digits: data.Dataset) -> None:
     images, labels = digits.test_images[:6], digits.test_labels[:6]
     first, second = classifier.build(seed=1), classifier.build(seed=2)
-    before = _loop._advance.experimental_get_tracing_count()
     results = [attacks.fgsm(m, images, labels, epsilon=0.1).images for m in (first, second, first)]
     assert not np.array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
@@ -145,8 +221,10 @@ def test_a_model_is_traced_once_and_not_kept(digits: data.Dataset) -> None:
         ATTACKS["iterative_fgsm, early"](first, images[:size], labels[:size], targeted=True)
         ATTACKS["pgd"](first, images[:size], labels[:size])
         ATTACKS["random_noise"](first, images[:size], labels[:size])
-    assert _loop._advance.experimental_get_tracing_count() == before + 2
-    gone = weakref.ref(first)
-    del first
+    compiled = _loop._COMPILED[first]
+    assert compiled.experimental_get_tracing_count() == 1
+    # Neither the model nor what was compiled of it, which holds the weights, outlives it.
+    gone = [weakref.ref(first), weakref.ref(compiled)]
+    del first, compiled
     gc.collect()
-    assert gone() is None
+    assert [reference() for reference in gone] == [None, None]

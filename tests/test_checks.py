@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from advlib import _checks, attacks, classifier, metrics, plots
+from tests.models import linear
 
 GOOD = np.full((2, 28, 28, 1), 0.5, np.float32)
 LABELS = np.array([1, 2])
@@ -159,7 +160,7 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
         "curves must have 2 points each, a has 1",
     ),
     "attacks": (
-        lambda: plots.success_curves([], {name: [] for name in "abcde"}, label="ε"),
+        lambda: plots.success_curves([1], {name: [] for name in "abcde"}, label="ε"),
         "curves must be at most 4",
     ),
     "no values": (lambda: plots.histograms({}, LABELS, label="ε"), "values must be"),
@@ -186,6 +187,15 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
     "scores": (
         lambda: plots.saliency_path(GOOD, np.ones((2, 3, 3)), [LABELS] * 2, ["", ""]),
         "scores must have shape",
+    ),
+    "no sizes": (lambda: plots.success_curves([], {"a": []}, label="ε"), "sizes must hold"),
+    "low scores": (
+        lambda: plots.saliency_path(GOOD, -GOOD[..., 0], [LABELS] * 2, ["", ""]),
+        "scores must be numbers that are not negative",
+    ),
+    "chosen form": (
+        lambda: plots.saliency_path(GOOD, GOOD[..., 0], [LABELS] * 2, ["", ""]),
+        "chosen must be arrays of shape",
     ),
     "chosen": (
         lambda: plots.saliency_path(GOOD, GOOD[..., 0], [LABELS], ["", ""]),
@@ -221,8 +231,13 @@ def test_bad_values_and_changes() -> None:
     result = attacks.AttackResult(GOOD, np.ones(2, bool), LABELS, LABELS)
     with pytest.raises(ValueError, match="confidences must be given for fgsm, got bim"):
         metrics.attack_table(GOOD, {"fgsm": result}, {"bim": np.ones(2)})
-    with pytest.raises(ValueError, match=r"confidences must have shape \(2,\), which fgsm has not"):
-        metrics.attack_table(GOOD, {"fgsm": result}, {"fgsm": np.ones(3)})
+    for argument, bad, confidences in (
+        ("confidences", result, np.ones(3)),
+        ("success", attacks.AttackResult(GOOD, np.ones(3, bool), LABELS, LABELS), np.ones(2)),
+        ("evaluations", attacks.AttackResult(GOOD, np.ones(2, bool), LABELS, np.ones(3)), np.ones(2)),
+    ):
+        with pytest.raises(ValueError, match=rf"{argument} of fgsm must have shape \(2,\), got \(3,\)"):
+            metrics.attack_table(GOOD, {"fgsm": bad}, {"fgsm": confidences})
 
 
 ATTACKS: dict[str, Any] = {
@@ -287,6 +302,14 @@ BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
         for attack in ATTACKS
     ),
     *((attack, {"seed": -1}, "seed must be a whole number") for attack in ("pgd", "random_noise")),
+    *(
+        (attack, {"targeted": bad}, "targeted must be True or False")
+        for attack in ("fgsm", "iterative_fgsm", "pgd", "random_noise")
+        for bad in ("no", 1, None, np.ones(2, bool))
+    ),
+    *((attack, {"early_stop": 1}, "early_stop must be") for attack in ("iterative_fgsm", "pgd")),
+    ("jsma", {"clip_aware": 1}, "clip_aware must be True or False, got 1"),
+    ("jsma", {"theta": 1e-50}, "theta must not be 0"),
     ("pgd", {"restarts": 0}, "restarts must be a whole number of at least 1"),
     ("jsma", {"theta": 0}, "theta must not be 0"),
     ("jsma", {"theta": 1.5}, "theta must be a number from -1 to 1, got 1.5"),
@@ -319,6 +342,14 @@ def test_models_that_do_not_return_logits(attack: str) -> None:
     several = keras.Model(inputs, [keras.layers.Dense(10)(flat), keras.layers.Dense(10)(flat)])
     with pytest.raises(ValueError, match="model must return logits"):
         ATTACKS[attack](several, GOOD, LABELS)
+    with pytest.raises(ValueError, match="model must be a Keras model, got function"):
+        ATTACKS[attack](lambda images: images, GOOD, LABELS)
+
+
+def test_logits_that_add_up_to_1_by_chance_are_no_probabilities() -> None:
+    model = linear(np.ones((6, 2), np.float32), np.array([1, 0], np.float32), (2, 3, 1))
+    blank = np.zeros((2, 2, 3, 1), np.float32)
+    assert attacks.fgsm(model, blank, np.zeros(2, int), epsilon=0.1).images.shape == blank.shape
 
 
 batches = array_shapes(min_dims=4, max_dims=4, max_side=4)

@@ -92,9 +92,8 @@ def test_the_direction_is_that_of_the_cross_entropy(digits: data.Dataset, model:
     assert free.sum() > 1000
 
 
-# TensorFlow flushes subnormal numbers to 0, so none may arise.
-pixels = st.floats(0, 1, width=32).map(lambda value: value if value > 1e-30 else 0.0)
-sizes = arrays(np.float64, 3, elements=st.one_of(st.just(0.0), st.floats(1e-9, 1)))
+pixels = st.floats(0, 1, width=32)  # subnormal numbers, too, which TensorFlow takes for 0
+sizes = arrays(np.float64, 3, elements=st.floats(0, 1))
 tiny = arrays(np.float32, (3, 2, 3, 1), elements=pixels)
 
 
@@ -277,6 +276,25 @@ def test_restarts_keep_what_came_nearest(
     still = ~results[2].success
     np.testing.assert_array_equal(results[2].evaluations[still], 6 * 9)
     np.testing.assert_array_equal(results[2].iterations[still], 6 * 4)
+
+
+def test_restarts_forget_attempts_without_a_margin() -> None:
+    # Where any pixel exceeds 0.5, the logits are NaN: such an attempt is never the nearest.
+    inputs = keras.Input((2, 3, 1))
+    flat = keras.layers.Flatten()(inputs)
+    logits = keras.layers.Dense(3)(flat)
+    high = keras.ops.max(flat, axis=1, keepdims=True) > 0.5
+    model = keras.Model(inputs, keras.ops.where(high, np.nan, logits))
+    model.set_weights([0 * WEIGHTS, np.array([9, 0, 0], np.float32)])
+    images = np.full((50, 2, 3, 1), 0.45, np.float32)
+    settings_: dict[str, Any] = {"epsilon": 0.06, "step_size": 0, "steps": 1, "seed": 0}
+    lost = []
+    for restarts in (1, 20):
+        result = attacks.pgd(model, images, np.zeros(50, int), restarts=restarts, **settings_)
+        assert not result.success.any()
+        lost.append(np.sum(result.images.max(axis=(1, 2, 3)) > 0.5))
+    assert lost[0] > 5
+    assert lost[1] == 0
 
 
 def test_noise_moves_every_pixel_by_epsilon() -> None:

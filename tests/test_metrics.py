@@ -57,6 +57,8 @@ def test_printing_of_means() -> None:
     assert str(metrics.mean(np.full(9, 0.2, np.float32))) == "0.20 [0.20, 0.20]"
     assert str(metrics.mean(np.array([0, 0]))) == "0 [0, 0]"
     assert str(metrics.mean(np.array([466.25]))) == "466"  # one value has no interval
+    assert str(metrics.mean(np.array([12_345]))) == "12,345"
+    assert str(metrics.mean(np.array([0.0001, 0.0002, 0.00015]))) == "0.00015 [0.00003, 0.00027]"
     assert str(metrics.mean(np.array([0.99999, 1, 1]))) == "1.000 [1.000, 1.000]"
 
 

@@ -27,7 +27,14 @@ def jacobian(model: keras.Model, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
 
 
 def naive_jsma(
-    model: keras.Model, image: np.ndarray, target: int, *, theta: float, budget: int, search: str
+    model: keras.Model,
+    image: np.ndarray,
+    target: int,
+    *,
+    theta: float,
+    budget: int,
+    search: str,
+    clip_aware: bool,
 ) -> tuple[np.ndarray, bool]:
     """Papernot et al.'s algorithm as it is written, for one image, with a loop over all pairs."""
     x = image.ravel().copy()
@@ -38,6 +45,8 @@ def naive_jsma(
         derivatives = derivatives.numpy().reshape(len(logits), -1)
         if logits.argmax() == target:
             return x, True
+        if clip_aware:
+            derivatives = derivatives * np.abs(np.clip(x + theta, 0, 1) - x)
         others = derivatives.sum(axis=0) - derivatives[target]
         lead = derivatives[logits.argmax()] - derivatives[target]
         domain = np.flatnonzero(x < 1 if increase else x > 0)
@@ -78,17 +87,24 @@ def small() -> keras.Model:
 
 
 @pytest.mark.parametrize("search", ["pair", "single"])
+@pytest.mark.parametrize("clip_aware", [False, True])
 @pytest.mark.parametrize("theta", [1.0, 0.4, -1.0, -0.3])
-def test_agrees_with_the_paper_step_by_step(small: keras.Model, theta: float, search: Any) -> None:
+def test_agrees_with_the_paper_step_by_step(
+    small: keras.Model, theta: float, clip_aware: bool, search: Any
+) -> None:
     images = RANDOM.random((8, 5, 4, 3), np.float32)
     images[:, 0] = images[:, 0].round()  # some pixels are saturated
     targets = RANDOM.integers(0, 4, 8)
-    result = attacks.jsma(small, images, targets, theta=theta, max_fraction=0.3, search=search)
+    result = attacks.jsma(
+        small, images, targets, theta=theta, max_fraction=0.3, search=search, clip_aware=clip_aware
+    )
     budget = 18 // (2 if search == "pair" else 1)  # of 60 values
     for image, target, found, success in zip(
         images, targets, result.images, result.success, strict=True
     ):
-        expected, hit = naive_jsma(small, image, target, theta=theta, budget=budget, search=search)
+        expected, hit = naive_jsma(
+            small, image, target, theta=theta, budget=budget, search=search, clip_aware=clip_aware
+        )
         np.testing.assert_allclose(found.ravel(), expected, atol=1e-6)
         assert success == hit
     assert (result.iterations > 1).any()
@@ -265,3 +281,32 @@ def test_photographs_are_not_too_large() -> None:
         scores = np.maximum(gain + gain[one], 0) * np.maximum(drop + drop[one], 0)
         scores[one] = 0
         assert scores.max() <= score.numpy()[0]
+
+
+@pytest.mark.parametrize("search", ["pair", "single"])
+@pytest.mark.parametrize("scale", [1e-22, 1e22])
+def test_the_size_of_the_gradients_does_not_matter(search: Any, scale: float) -> None:
+    weights = RANDOM.normal(size=(60, 3)).astype(np.float32)
+    bias = np.array([30, 0, 0], np.float32)
+    images = RANDOM.random((4, 5, 4, 3), np.float32)
+    plain, scaled = (
+        attacks.jsma(
+            linear(factor * weights, factor * bias, (5, 4, 3)),
+            images,
+            np.array([1, 2, 1, 2]),
+            max_fraction=1,
+            search=search,
+        )
+        for factor in (np.float32(1), np.float32(scale))
+    )
+    assert plain.iterations.min() > 1
+    np.testing.assert_array_equal(scaled.iterations, plain.iterations)
+    np.testing.assert_array_equal(scaled.images, plain.images)
+
+
+def test_pixels_that_are_not_chosen_keep_every_bit() -> None:
+    weights = np.stack([-np.arange(1, 101), np.arange(1, 101)], axis=1).astype(np.float32)
+    model = linear(weights, np.array([1e6, 0], np.float32), (10, 10, 1))
+    images = np.full((1, 10, 10, 1), 1e-40, np.float32)  # to TensorFlow's sums this is 0
+    result = attacks.jsma(model, images, np.ones(1, int), max_fraction=0.29)
+    assert (result.images != images).sum() == 28

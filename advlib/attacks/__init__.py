@@ -2,7 +2,8 @@
 
 Any Keras model that maps float32 (n, height, width, channels) in [0, 1] to logits (n, classes) can
 be attacked: grey or colour, any size, any number of classes. Images are attacked in batches, on
-whatever device TensorFlow uses.
+whatever device TensorFlow uses. The first attack on a model compiles it: its weights may change
+afterwards, its layers may not.
 """
 
 from advlib.attacks._result import AttackResult

@@ -1,5 +1,6 @@
 """The loop that all gradient attacks share: look, leave if done, else step."""
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,7 +36,11 @@ def gradients(
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(images)
         logits = logits_of(model, images)
-    return logits, [tape.gradient(logits, images, output_gradients=v) for v in directions(logits)]
+    zero = tf.UnconnectedGradients.ZERO  # where no path to the images can be differentiated
+    return logits, [
+        tape.gradient(logits, images, output_gradients=v, unconnected_gradients=zero)
+        for v in directions(logits)
+    ]
 
 
 def fooled(logits: tf.Tensor, classes: tf.Tensor, targeted: tf.Tensor) -> tf.Tensor:
@@ -44,7 +49,6 @@ def fooled(logits: tf.Tensor, classes: tf.Tensor, targeted: tf.Tensor) -> tf.Ten
     return tf.reduce_all(tf.math.is_finite(logits), axis=1) & (hit == targeted)
 
 
-@tf.function  # type: ignore[untyped-decorator]
 def _advance(
     model: keras.Model,
     step: Step,
@@ -58,7 +62,8 @@ def _advance(
     """Images after the attack, their logits, the steps taken and the steps computed, (m,) each."""
     x = images
     active = tf.range(tf.shape(images)[0])  # the images that still move
-    logits = tf.zeros((tf.shape(images)[0], model.output_shape[-1]))
+    width = logits_of(model, images[:1]).shape[-1]  # while it is traced; never computed
+    logits = tf.zeros((tf.shape(images)[0], width))
     taken = tf.zeros_like(active)
     computed = tf.zeros_like(active)
     for _ in tf.range(steps):
@@ -83,6 +88,10 @@ def _advance(
         last = logits_of(model, tf.gather(x, active))
         logits = tf.tensor_scatter_nd_update(logits, active[:, None], last)
     return x, logits, taken, computed
+
+
+# One compiled function a model: traces hold its weights, and must go when it goes.
+_COMPILED: weakref.WeakKeyDictionary[keras.Model, Any] = weakref.WeakKeyDictionary()
 
 
 def fitting_batch(images: np.ndarray) -> int:
@@ -114,6 +123,7 @@ def run(
     `passes` is how many passes through the model a step makes. Returns the logits of the attacked
     images, (n, k), as well.
     """
+    compiled = _COMPILED.setdefault(model, tf.function(_advance))
     batches = []
     for start in range(0, len(classes), batch_size):
         part = slice(start, start + batch_size)
@@ -122,16 +132,16 @@ def run(
             images,
             tf.constant(classes[part], tf.int32),
             tuple(extras),
-            *(tf.constant(value) for value in (steps, bool(targeted), bool(early_stop))),
+            *(tf.constant(value) for value in (steps, targeted, early_stop)),
         )
-        # Traced once for each model and step: for any number of images.
-        advance = _advance.get_concrete_function(
+        # Traced once for each step: for any number of images.
+        advance = compiled.get_concrete_function(
             model, step, *tf.nest.map_structure(_any_number, arguments)
         )
         batch = advance(model, step, *arguments)
         batches.append([values.numpy() for values in batch])
     attacked, logits, taken, computed = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    success = fooled(logits, tf.constant(classes, tf.int32), tf.constant(bool(targeted))).numpy()
+    success = fooled(logits, tf.constant(classes, tf.int32), tf.constant(targeted)).numpy()
     # Those that ran out of steps were looked at once more, after the last.
     evaluations = passes * computed.astype(np.int64) + (taken == computed)
     return AttackResult(attacked, success, taken.astype(np.int64), evaluations), logits
@@ -149,15 +159,20 @@ def check_arguments(
         it needs, or `batch_size` is neither None nor a whole number of at least 1.
     """
     images = check_images(images)
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"model must be a Keras model, got {type(model).__name__}")
     check_input_shape(model, images)
-    shape = model.output_shape
-    if not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] is None or shape[-1] < 2:
-        raise ValueError(f"model must return logits of shape (n, classes), got output shape {shape}")
-    classes = check_labels(classes, len(images), shape[-1], name)
+    probe = images[:8]
+    # Noise beside: on a few images, logits may add up to 1 by chance.
+    noise = np.random.default_rng(0).random(probe.shape, np.float32)
+    outputs = model(tf.constant(np.concatenate([probe, noise])), training=False)
+    if not tf.is_tensor(outputs) or outputs.shape.rank != 2 or outputs.shape[1] < 2:
+        raise ValueError("model must return logits of shape (n, classes), with two classes at least")
+    # Probabilities would be taken for logits without a word, and the attack would be a weak one.
+    sums = tf.reduce_sum(tf.cast(outputs, tf.float32), axis=1).numpy()
+    if tf.reduce_all(outputs >= 0) and np.allclose(sums, 1, atol=1e-3):
+        raise ValueError("model must return logits, got probabilities: take its softmax away")
+    classes = check_labels(classes, len(images), outputs.shape[1], name)
     if batch_size is not None:
         check_integer(batch_size, "batch_size")
-    # Probabilities would be taken for logits without a word, and the attack would be a weak one.
-    outputs = logits_of(model, tf.constant(images[:8])).numpy()
-    if (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3):
-        raise ValueError("model must return logits, got probabilities: take its softmax away")
     return images, classes

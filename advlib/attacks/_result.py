@@ -12,7 +12,8 @@ class AttackResult:
     Attributes
     ----------
     images : array, float32, (n, height, width, channels)
-        The attacked images, on the pixel scale [0, 1]; where the attack failed, its last attempt.
+        The attacked images, on the pixel scale [0, 1]; where the attack failed, its last attempt
+        (of `pgd`, the nearest).
     success : array, bool, (n,)
         Whether the model's prediction is the target, or, in an untargeted attack, not the true
         class. An image whose logits are not finite is no success.

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from advlib._checks import check_integer, check_per_image
+from advlib._checks import check_flag, check_integer, check_per_image
 from advlib.attacks import _loop
 from advlib.attacks._result import AttackResult
 
@@ -174,10 +174,10 @@ def pgd(
     nearest = np.full(len(images), -np.inf, np.float32)
     iterations, evaluations = np.zeros((2, len(images)), np.int64)
     for _ in range(restarts):
-        noise = 2 * random.random(images.shape, np.float32) - 1  # [-1, 1)
         rest = np.flatnonzero(~success)
         if rest.size == 0:
             break
+        noise = 2 * random.random(images.shape, np.float32) - 1  # [-1, 1)
         result, logits = _attack(
             model,
             images[rest],
@@ -194,7 +194,7 @@ def pgd(
         evaluations[rest] += result.evaluations
         success[rest] = result.success
         margin = _margin(logits, labels[rest], targeted=targeted)
-        better = result.success | ~(margin < nearest[rest])
+        better = result.success | (margin >= nearest[rest])
         nearest[rest[better]] = margin[better]
         attacked[rest[better]] = result.images[better]
     return AttackResult(attacked, success, iterations, evaluations)
@@ -214,17 +214,20 @@ def _attack(
     batch_size: int | None,
 ) -> tuple[AttackResult, np.ndarray]:
     """Attack checked images, starting `epsilon` times the noise away; give their logits, too."""
+    targeted = check_flag(targeted, "targeted")
+    early_stop = check_flag(early_stop, "early_stop")
+    batch_size = batch_size or _loop.fitting_batch(images)
+    radius = epsilon[:, None, None, None]
 
     def prepare(part: slice) -> tuple[np.ndarray, ...]:
-        radius = epsilon[part, None, None, None]
-        lower, upper = _bounds(images[part], radius)
+        lower, upper = _bounds(images[part], radius[part])
         starts = images[part]
         if noise is not None:
-            starts = np.clip(starts + radius.astype(np.float32) * noise[part], lower, upper)
+            starts = np.clip(starts + radius[part].astype(np.float32) * noise[part], lower, upper)
         sizes = step_size[part, None, None, None].astype(np.float32)
         return starts, lower, upper, -sizes if targeted else sizes
 
-    return _loop.run(
+    result, logits = _loop.run(
         model,
         _step,
         prepare,
@@ -233,8 +236,14 @@ def _attack(
         passes=2,
         targeted=targeted,
         early_stop=early_stop,
-        batch_size=batch_size or _loop.fitting_batch(images),
+        batch_size=batch_size,
     )
+    # TensorFlow turns subnormal numbers into 0, which may lie outside.
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        bounds = _bounds(images[part], radius[part])
+        np.clip(result.images[part], *bounds, out=result.images[part])
+    return result, logits
 
 
 def _bounds(images: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -330,7 +339,12 @@ def random_noise(
 
 
 def _margin(logits: np.ndarray, classes: np.ndarray, *, targeted: bool) -> np.ndarray:
-    """Logit of the strongest other class less that of the class, or the reverse if targeted: (n,)."""
+    """Logit of the strongest other class less that of the class, or the reverse if targeted: (n,).
+
+    Minus infinity where the logits are not finite.
+    """
+    finite = np.isfinite(logits).all(axis=1)
+    logits = np.where(finite[:, None], logits, 0)
     own = np.eye(logits.shape[1], dtype=bool)[classes]
     difference = np.where(own, -np.inf, logits).max(axis=1) - logits[own]
-    return -difference if targeted else difference
+    return np.where(finite, -difference if targeted else difference, -np.inf)

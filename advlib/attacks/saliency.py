@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from advlib._checks import check_number
+from advlib._checks import check_flag, check_number
 from advlib.attacks import _loop
 from advlib.attacks._result import AttackResult
 
@@ -84,11 +84,12 @@ def jsma(
     """
     images, targets = _loop.check_arguments(model, images, targets, batch_size, name="targets")
     theta = check_number(theta, "theta", low=-1, high=1)
-    if theta == 0:
+    if np.float32(theta) == 0:
         raise ValueError("theta must not be 0: no pixel would change")
     max_fraction = check_number(max_fraction, "max_fraction", low=0, high=1)
     if search not in ("pair", "single"):
         raise ValueError(f'search must be "pair" or "single", got {search!r}')
+    clip_aware = check_flag(clip_aware, "clip_aware")
     pixels = 2 if search == "pair" else 1
     # 0.29 of 100 pixels are 29, though 0.29 * 100 is just below.
     budget = int(max_fraction * images[0].size * (1 + 1e-12)) // pixels
@@ -162,14 +163,25 @@ def _oriented(
     room = tf.where(theta > 0, 1 - pixels, pixels)
     along = tf.where(clip_aware[:, None], tf.minimum(room, tf.abs(theta)), 1.0) * tf.sign(theta)
     first, second = (tf.reshape(gradient, rows) * along for gradient in gradients)
-    return first, second, (room > 0) & tf.math.is_finite(first) & tf.math.is_finite(second)
+    free = (room > 0) & tf.math.is_finite(first) & tf.math.is_finite(second)
+    return _scaled(first, free), _scaled(second, free), free
+
+
+def _scaled(gradient: tf.Tensor, free: tf.Tensor) -> tf.Tensor:
+    """The gradient over its largest magnitude, so that no product of two overflows or vanishes.
+
+    A positive factor changes no score's rank.
+    """
+    largest = tf.reduce_max(tf.where(free, tf.abs(gradient), 0.0), axis=1, keepdims=True)
+    return gradient / tf.where(largest > 0, largest, 1.0)
 
 
 def _change(images: tf.Tensor, pixels: tf.Tensor, theta: tf.Tensor) -> tf.Tensor:
     """Add theta (m,) to the pixels (m, j), different ones, of each image, and clip to [0, 1]."""
     flat = tf.reshape(images, (tf.shape(images)[0], -1))
     chosen = tf.reduce_sum(tf.one_hot(pixels, tf.shape(flat)[1]), axis=1)
-    return tf.reshape(tf.clip_by_value(flat + theta[:, None] * chosen, 0.0, 1.0), tf.shape(images))
+    changed = tf.clip_by_value(flat + theta[:, None], 0.0, 1.0)
+    return tf.reshape(tf.where(chosen > 0, changed, flat), tf.shape(images))
 
 
 def best_pair(gain: tf.Tensor, drop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -185,7 +197,7 @@ def best_pair(gain: tf.Tensor, drop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     Parameters
     ----------
     gain, drop : tensor, float32, (m, n)
-        g and d; -inf for a pixel that may not be chosen.
+        g and d, of magnitude 1 at most; -inf for a pixel that may not be chosen.
 
     Returns
     -------
