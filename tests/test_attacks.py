@@ -12,6 +12,7 @@ import pytest
 
 from advlib import attacks, classifier, data
 from advlib.attacks import _loop
+from tests.models import convolutional
 
 ATTACKS: dict[str, Callable[..., attacks.AttackResult]] = {
     "fgsm": partial(attacks.fgsm, epsilon=0.2),
@@ -31,16 +32,8 @@ every_attack = pytest.mark.parametrize("name", ATTACKS)
 
 @pytest.fixture(scope="module")
 def colour_model() -> keras.Model:
-    """A small network of five classes for colour images of 9 × 7, with fixed random weights."""
-    initializer = keras.initializers.GlorotUniform
-    return keras.Sequential(
-        [
-            keras.Input((9, 7, 3)),
-            keras.layers.Conv2D(6, 3, activation="relu", kernel_initializer=initializer(seed=1)),
-            keras.layers.Flatten(),
-            keras.layers.Dense(5, kernel_initializer=initializer(seed=2)),
-        ]
-    )
+    """A small network of five classes for colour images of 9 × 7."""
+    return convolutional((9, 7, 3), filters=6, classes=5, seed=1)
 
 
 def attack(

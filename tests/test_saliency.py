@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from advlib import attacks, classifier, data
 from advlib.attacks import saliency
-from tests.models import linear, without_gradient_at_0
+from tests.models import convolutional, linear, without_gradient_at_0
 
 RANDOM = np.random.default_rng(11)
 
@@ -74,16 +74,8 @@ def naive_jsma(
 
 @pytest.fixture(scope="module")
 def small() -> keras.Model:
-    """A network of four classes for colour images of 5 × 4."""
-    uniform = keras.initializers.GlorotUniform
-    return keras.Sequential(
-        [
-            keras.Input((5, 4, 3)),
-            keras.layers.Conv2D(8, 3, activation="relu", kernel_initializer=uniform(seed=3)),
-            keras.layers.Flatten(),
-            keras.layers.Dense(4, kernel_initializer=uniform(seed=4)),
-        ]
-    )
+    """A small network of four classes for colour images of 5 × 4."""
+    return convolutional((5, 4, 3), filters=8, classes=4, seed=3)
 
 
 @pytest.mark.parametrize("search", ["pair", "single"])
