@@ -214,7 +214,7 @@ def test_a_model_is_traced_once_and_not_kept(digits: data.Dataset) -> None:
         ATTACKS["iterative_fgsm, early"](first, images[:size], labels[:size], targeted=True)
         ATTACKS["pgd"](first, images[:size], labels[:size])
         ATTACKS["random_noise"](first, images[:size], labels[:size])
-    compiled = _loop._COMPILED[first]
+    compiled = _loop._COMPILED[first][_loop._advance]
     assert compiled.experimental_get_tracing_count() == 1
     # Neither the model nor what was compiled of it, which holds the weights, outlives it.
     gone = [weakref.ref(first), weakref.ref(compiled)]

@@ -6,8 +6,20 @@ whatever device TensorFlow uses. The first attack on a model compiles it: its we
 afterwards, its layers may not.
 """
 
-from advlib.attacks._result import AttackResult
+from advlib.attacks._result import AttackResult, concatenate
 from advlib.attacks.gradient_sign import fgsm, iterative_fgsm, pgd, random_noise
+from advlib.attacks.pixel_search import PixelSearchResult, one_pixel, one_pixel_search
 from advlib.attacks.saliency import jsma
 
-__all__ = ["AttackResult", "fgsm", "iterative_fgsm", "jsma", "pgd", "random_noise"]
+__all__ = [
+    "AttackResult",
+    "PixelSearchResult",
+    "concatenate",
+    "fgsm",
+    "iterative_fgsm",
+    "jsma",
+    "one_pixel",
+    "one_pixel_search",
+    "pgd",
+    "random_noise",
+]

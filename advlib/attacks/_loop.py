@@ -1,5 +1,6 @@
 """The loop that all gradient attacks share: look, leave if done, else step."""
 
+import math
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -90,17 +91,31 @@ def _advance(
     return x, logits, taken, computed
 
 
-# One compiled function a model: traces hold its weights, and must go when it goes.
-_COMPILED: weakref.WeakKeyDictionary[keras.Model, Any] = weakref.WeakKeyDictionary()
+# Compiled functions of each model: traces hold its weights, and must go when it goes.
+_COMPILED: weakref.WeakKeyDictionary[keras.Model, dict[Callable[..., Any], Any]]
+_COMPILED = weakref.WeakKeyDictionary()
 
 
-def fitting_batch(images: np.ndarray) -> int:
+def compiled(model: keras.Model, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return `function` compiled for the model and for arguments of this form.
+
+    It is traced once for tensors of any number of rows. Its first argument is the model; arguments
+    that are not tensors are constants of the trace.
+    """
+    of_model = _COMPILED.setdefault(model, {})
+    traced = of_model.setdefault(function, tf.function(function))
+    return traced.get_concrete_function(model, *tf.nest.map_structure(_any_number, arguments))
+
+
+def fitting_batch(images: Any) -> int:
     """How many of the images make a batch."""
-    return max(1, BATCH_VALUES // images[0].size)
+    return max(1, BATCH_VALUES // math.prod(images.shape[1:]))
 
 
-def _any_number(values: tf.Tensor) -> tf.TensorSpec:
-    """The form of a tensor, whatever its first dimension."""
+def _any_number(values: Any) -> Any:
+    """The form of a tensor, whatever its first dimension; anything else as it is."""
+    if not tf.is_tensor(values):
+        return values
     shape = (None, *values.shape[1:]) if values.shape.rank else ()
     return tf.TensorSpec(shape, values.dtype)
 
@@ -123,7 +138,6 @@ def run(
     `passes` is how many passes through the model a step makes. Returns the logits of the attacked
     images, (n, k), as well.
     """
-    compiled = _COMPILED.setdefault(model, tf.function(_advance))
     batches = []
     for start in range(0, len(classes), batch_size):
         part = slice(start, start + batch_size)
@@ -134,11 +148,7 @@ def run(
             tuple(extras),
             *(tf.constant(value) for value in (steps, targeted, early_stop)),
         )
-        # Traced once for each step: for any number of images.
-        advance = compiled.get_concrete_function(
-            model, step, *tf.nest.map_structure(_any_number, arguments)
-        )
-        batch = advance(model, step, *arguments)
+        batch = compiled(model, _advance, step, *arguments)(model, step, *arguments)
         batches.append([values.numpy() for values in batch])
     attacked, logits, taken, computed = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     success = fooled(logits, tf.constant(classes, tf.int32), tf.constant(targeted)).numpy()

@@ -1,6 +1,8 @@
 """The record that every attack returns."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,3 +30,35 @@ class AttackResult:
     success: np.ndarray
     iterations: np.ndarray
     evaluations: np.ndarray
+
+
+Result = TypeVar("Result", bound=AttackResult)
+
+
+def concatenate(results: Sequence[Result]) -> Result:
+    """One record of several, in their order: of an attack that was made in parts.
+
+    Parameters
+    ----------
+    results : sequence of AttackResult
+        All of one kind, on images of one shape.
+
+    Returns
+    -------
+    AttackResult
+        Of the same kind.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or they are not of one kind.
+    """
+    kinds = {type(result) for result in results}
+    if len(kinds) != 1:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none"
+        raise ValueError(f"results must be records of one kind, got {names}")
+    columns = (
+        np.concatenate([getattr(result, field.name) for result in results])
+        for field in fields(results[0])
+    )
+    return kinds.pop()(*columns)

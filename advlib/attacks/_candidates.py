@@ -1,0 +1,348 @@
+"""Judge candidates: images of which a few pixels were changed.
+
+A candidate is the index of an image, the places of k pixels in it (row × width + column) and their new
+values. Its logits come from a forward pass of the painted image. Where one pixel changes and the model
+begins with convolutions, only the activations in small windows change; then these alone are computed.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from advlib.attacks import _loop
+
+# Activations at a time where windows are computed: 64 MB a copy.
+WINDOW_VALUES = 2**24
+# Residues of a pixel's place modulo the strides: as many windows, each with a graph of its own.
+MOST_RESIDUES = 64
+# Where the decision hangs on less than this share of the largest logit, windows do not decide it: their
+# logits differ from a forward pass's by rounding errors, some ten times less than this.
+DOUBT = 1e-4
+NAMES = "linear relu leaky_relu elu selu gelu silu softplus sigmoid tanh"
+ELEMENTWISE = tuple(keras.activations.get(name) for name in NAMES.split())
+
+
+def paint(images: tf.Tensor, image: tf.Tensor, place: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Paint k pixels of each candidate; of two at the same place, the later.
+
+    Parameters
+    ----------
+    images : tensor, float32, (n, height, width, channels)
+    image : tensor, int32, (m,)
+        Which of the images.
+    place : tensor, int32, (m, k)
+    values : tensor, float32, (m, k, channels)
+
+    Returns
+    -------
+    tensor, float32, (m, height, width, channels)
+    """
+    shape = tf.shape(images)
+    count, size = tf.shape(image)[0], shape[1] * shape[2]
+    flat = tf.gather(tf.reshape(images, (shape[0], size, shape[3])), image)
+    candidate = tf.broadcast_to(tf.range(count)[:, None], tf.shape(place))
+    index = tf.stack([candidate, place], axis=2)
+    if place.shape[1] != 1:
+        # All that share a place get the value of the last: then their order does not matter.
+        ranks = tf.broadcast_to(tf.range(tf.shape(place)[1]), tf.shape(place))
+        last = tf.tensor_scatter_nd_max(tf.zeros((count, size), tf.int32), index, ranks)
+        values = tf.gather(values, tf.gather_nd(last, index), batch_dims=1)
+    painted = tf.tensor_scatter_nd_update(flat, index, values)
+    return tf.reshape(painted, (count, shape[1], shape[2], shape[3]))
+
+
+def _painted_logits(
+    model: keras.Model, images: tf.Tensor, image: tf.Tensor, place: tf.Tensor, values: tf.Tensor
+) -> tf.Tensor:
+    """Logits (m, classes) by forward passes."""
+    return _loop.logits_of(model, paint(images, image, place, values))
+
+
+# --- one pixel, through windows --------------------------------------------------------------------
+
+
+def leading_convolutions(model: keras.Model) -> list[keras.layers.Conv2D]:
+    """The layers that a model without branches begins with, as far as windows save work.
+
+    A convolution is passed through by windows while that takes fewer multiplications than all of it.
+    Empty where the model begins otherwise or has branches.
+    """
+    if not type(model).__module__.startswith("keras.") or len(model.inputs or ()) != 1:
+        return []  # subclasses may do in `call` what they like
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    values = model.inputs[0]
+    for layer in layers:
+        if layer.input is not values:
+            return []
+        values = layer.output
+    if values is not model.outputs[0] or None in model.input_shape[1:]:
+        return []
+    convolutions: list[keras.layers.Conv2D] = []
+    window, residues = (1, 1), 1
+    for layer in layers:
+        if (
+            type(layer) is not keras.layers.Conv2D
+            or layer.compute_dtype != "float32"
+            or layer.data_format != "channels_last"
+            or layer.groups != 1
+            or layer.dilation_rate != (1, 1)
+            or layer.activation not in ELEMENTWISE
+        ):
+            break
+        kernel, strides = layer.kernel.shape, layer.strides
+        reached = [(window[i] + kernel[i] - 2) // strides[i] + 1 for i in (0, 1)]
+        some = math.prod((*window, *reached))
+        residues *= math.prod(strides)
+        if some > math.prod((*kernel[:2], *layer.output.shape[1:3])) or residues > MOST_RESIDUES:
+            break
+        convolutions.append(layer)
+        window = reached[0], reached[1]
+    return convolutions
+
+
+class _Reach(NamedTuple):
+    """Along one axis: the outputs of a convolution that a window of its inputs reaches.
+
+    Attributes
+    ----------
+    first : int
+        The first of them, for a window that begins at its residue.
+    taps : array, integer, (inputs, outputs)
+        Where in the kernel an input meets an output; the kernel's size where it does not.
+    """
+
+    first: int
+    taps: np.ndarray
+
+
+def _reach(begin: int, length: int, kernel: int, stride: int) -> _Reach:
+    """`begin` counts from the first input of output 0, which may be padding."""
+    first = -((kernel - 1 - begin) // stride)
+    outputs = np.arange(first, (begin + length - 1) // stride + 1)
+    taps = begin + np.arange(length)[:, None] - stride * outputs
+    return _Reach(first, np.where((taps >= 0) & (taps < kernel), taps, kernel))
+
+
+def _windowed_logits(
+    model: keras.Model, images: tf.Tensor, image: tf.Tensor, place: tf.Tensor, values: tf.Tensor
+) -> tf.Tensor:
+    """Logits (m, classes) where one pixel changes, k = 1."""
+    convolutions = leading_convolutions(model)
+    height, width, channels = images.shape[1:]
+    place = place[:, 0]
+    old = tf.gather(tf.reshape(images, (-1, channels)), image * (height * width) + place)
+    change = values[:, 0] - old  # (m, channels)
+
+    before = []  # of the activation, and after it, for the images as they were
+    x = images
+    for layer in convolutions:
+        z = tf.nn.conv2d(x, layer.kernel, layer.strides, layer.padding.upper())
+        z = z + layer.bias if layer.use_bias else z
+        x = layer.activation(z)
+        before.append(z)
+
+    # Candidates whose pixels have the same residues modulo all strides together meet the same parts of
+    # the kernels: for these, each convolution of a window is one product of matrices.
+    strides = [math.prod(layer.strides[axis] for layer in convolutions) for axis in (0, 1)]
+    residue = (place // width % strides[0]) * strides[1] + place % width % strides[1]
+    members = tf.dynamic_partition(tf.range(tf.size(place)), residue, math.prod(strides))
+    spots, differences = [], []
+    for number, chosen in enumerate(members):
+        spot, difference = _last_window(
+            convolutions,
+            before,
+            divmod(number, strides[1]),
+            tf.gather(image, chosen),
+            tf.gather(place, chosen),
+            tf.gather(change, chosen),
+            width,
+        )
+        size = math.prod(x.shape[1:3])
+        spots.append(tf.reshape(spot + chosen[:, None] * size, (-1, 1)))
+        differences.append(tf.reshape(difference, (-1, x.shape[3])))
+    maps = tf.gather(x, image)  # (m, height, width, filters) of the last convolution
+    flat = tf.reshape(maps, (-1, x.shape[3]))
+    flat = tf.tensor_scatter_nd_add(flat, tf.concat(spots, 0), tf.concat(differences, 0))
+    rest = keras.Model(convolutions[-1].output, model.output)
+    return _loop.logits_of(rest, tf.reshape(flat, tf.shape(maps)))
+
+
+def _last_window(
+    convolutions: list[keras.layers.Conv2D],
+    before: list[tf.Tensor],
+    residues: tuple[int, int],
+    image: tf.Tensor,
+    place: tf.Tensor,
+    change: tf.Tensor,
+    width: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """What the change of a pixel (m, channels) comes to after the last of the convolutions.
+
+    Returns places (m, window) in its map, row × width + column, and the change of the activations
+    there, (m, window, filters): 0 for those that stand for places outside the map.
+    """
+    starts = [place // width, place % width]
+    modulus = [math.prod(layer.strides[axis] for layer in convolutions) for axis in (0, 1)]
+    offsets = list(residues)  # of the starts, modulo the strides still to come
+    window = [1, 1]
+    for layer, z in zip(convolutions, before, strict=True):
+        reaches = []
+        for axis in (0, 1):
+            inputs, outputs = layer.input.shape[1 + axis], z.shape[1 + axis]
+            kernel, stride = layer.kernel.shape[axis], layer.strides[axis]
+            padding = max((outputs - 1) * stride + kernel - inputs, 0) // 2
+            begin = offsets[axis] + (padding if layer.padding == "same" else 0)
+            reach = _reach(begin, window[axis], kernel, stride)
+            starts[axis] = (starts[axis] - offsets[axis]) // stride + reach.first
+            modulus[axis] //= stride
+            offsets[axis] = reach.first % modulus[axis]
+            reaches.append(reach)
+        # The convolution as a matrix from the window before to the window after it; its entries are the
+        # kernel's, and 0 (the row and column that are added) where an input does not meet an output.
+        kernel = tf.pad(layer.kernel, [[0, 1], [0, 1], [0, 0], [0, 0]])
+        matrix = tf.gather(tf.gather(kernel, reaches[0].taps, axis=0), reaches[1].taps, axis=2)
+        matrix = tf.transpose(matrix, (0, 2, 4, 1, 3, 5))
+        inputs = math.prod(matrix.shape[:3])
+        window = [reach.taps.shape[1] for reach in reaches]
+        filters = matrix.shape[-1]
+        matrix = tf.reshape(matrix, (inputs, -1))
+        difference = tf.reshape(
+            tf.matmul(tf.reshape(change, (-1, inputs)), matrix), (-1, *window, filters)
+        )
+        rows, columns = (starts[axis][:, None] + tf.range(window[axis]) for axis in (0, 1))
+        inside = ((rows >= 0) & (rows < z.shape[1]))[:, :, None] & (
+            (columns >= 0) & (columns < z.shape[2])
+        )[:, None, :]
+        rows = tf.clip_by_value(rows, 0, z.shape[1] - 1)
+        columns = tf.clip_by_value(columns, 0, z.shape[2] - 1)
+        spot = rows[:, :, None] * z.shape[2] + columns[:, None, :]
+        size = math.prod(z.shape[1:3])
+        old = tf.gather(tf.reshape(z, (-1, filters)), image[:, None, None] * size + spot)
+        difference = layer.activation(old + difference) - layer.activation(old)
+        change = tf.where(inside[..., None], difference, 0.0)
+    return tf.reshape(spot, (-1, math.prod(window))), tf.reshape(
+        change, (-1, math.prod(window), filters)
+    )
+
+
+# --- judging ---------------------------------------------------------------------------------------
+
+
+class Judge:
+    """Odds and success of candidates, block by block.
+
+    Parameters
+    ----------
+    model : keras.Model
+    images : array, float32, (n, height, width, channels)
+    classes : array, integer, (n,)
+        True classes, or targets.
+    targeted : bool
+    pixels : int
+        k, the same for all candidates.
+    """
+
+    def __init__(
+        self, model: keras.Model, images: np.ndarray, classes: np.ndarray, *, targeted: bool, pixels: int
+    ) -> None:
+        self.model = model
+        self.images = tf.constant(images)
+        self.classes = tf.constant(classes, tf.int32)
+        self.targeted = tf.constant(targeted)
+        convolutions = leading_convolutions(model) if pixels == 1 else []
+        self.windowed = bool(convolutions) and self._agree()
+        per_candidate = images[0].size
+        if self.windowed:
+            per_candidate = math.prod(convolutions[-1].output.shape[1:])
+        # Two at least: one alone is multiplied by another routine, which rounds otherwise.
+        self.block = max(2, (WINDOW_VALUES if self.windowed else _loop.BATCH_VALUES) // per_candidate)
+
+    def unchanged(self) -> np.ndarray:
+        """Whether each image is a success as it is: bool (n,)."""
+        image = tf.range(self.images.shape[0])
+        place = tf.zeros((image.shape[0], 1), tf.int32)
+        return self._fooled(image, place, self.images[:, :1, 0]).numpy()
+
+    def __call__(
+        self, image: tf.Tensor, place: tf.Tensor, values: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Odds, float32 (m,), and success, bool (m,), of candidates as `paint` takes them.
+
+        The odds are the logarithm of p / (1 - p), where p is the probability of a class other than the
+        true one, or that of the target; -inf where a logit is not finite.
+        """
+        judged = [self._of_block(*parts) for parts in _blocks(self.block, image, place, values)]
+        odds, success = zip(*judged, strict=True)
+        return tf.concat(odds, 0), tf.concat(success, 0)
+
+    def _of_block(
+        self, image: tf.Tensor, place: tf.Tensor, values: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        classes = tf.gather(self.classes, image)
+        way = _windowed_logits if self.windowed else _painted_logits
+        logits = self._logits(way, image, place, values)
+        odds, lead = _odds(logits, classes, self.targeted)
+        success = _loop.fooled(logits, classes, self.targeted)
+        if self.windowed:
+            doubt = tf.where(tf.abs(lead) <= DOUBT * tf.reduce_max(tf.abs(logits), axis=1))
+            if doubt.shape[0]:
+                some = (tf.gather_nd(array, doubt) for array in (image, place, values))
+                success = tf.tensor_scatter_nd_update(success, doubt, self._fooled(*some))
+        return odds, success
+
+    def _fooled(self, image: tf.Tensor, place: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        """Success by forward passes."""
+        blocks = _blocks(_loop.fitting_batch(self.images), image, place, values)
+        return tf.concat(
+            [
+                _loop.fooled(
+                    self._logits(_painted_logits, *parts),
+                    tf.gather(self.classes, parts[0]),
+                    self.targeted,
+                )
+                for parts in blocks
+            ],
+            0,
+        )
+
+    def _logits(self, way: Any, image: tf.Tensor, place: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        first, last = int(tf.reduce_min(image)), int(tf.reduce_max(image))
+        arguments = self.images[first : last + 1], image - first, place, values
+        return _loop.compiled(self.model, way, *arguments)(self.model, *arguments)
+
+    def _agree(self) -> bool:
+        """Whether windows give the logits of forward passes: a layer may not be what it seems."""
+        random = np.random.default_rng(0)
+        count, height, width, channels = self.images.shape
+        image = tf.constant(random.integers(0, min(count, 8), 32), tf.int32)
+        place = tf.constant(random.integers(0, height * width, (32, 1)), tf.int32)
+        values = tf.constant(random.random((32, 1, channels), np.float32))
+        plain, windowed = (
+            self._logits(way, image, place, values) for way in (_painted_logits, _windowed_logits)
+        )
+        return bool(tf.reduce_all(tf.abs(windowed - plain) <= DOUBT * tf.reduce_max(tf.abs(plain))))
+
+
+def _blocks(size: int, *arrays: tf.Tensor) -> Iterator[tuple[tf.Tensor, ...]]:
+    """Parts of about equal length, `size` at most."""
+    count = arrays[0].shape[0]
+    for part in np.array_split(np.arange(count), -(-count // size)):
+        yield tuple(array[part[0] : part[-1] + 1] for array in arrays)
+
+
+def _odds(logits: tf.Tensor, classes: tf.Tensor, targeted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Odds of success (m,), and the lead of the class's logit over the largest other, (m,).
+
+    From the logits, where a probability of 1 would hide how far the others are.
+    """
+    own = tf.one_hot(classes, tf.shape(logits)[1], on_value=True, off_value=False)
+    of_class = tf.gather(logits, classes, batch_dims=1)
+    others = tf.where(own, -np.inf, logits)
+    odds = of_class - tf.reduce_logsumexp(others, axis=1)
+    odds = tf.where(targeted, odds, -odds)
+    finite = tf.reduce_all(tf.math.is_finite(logits), axis=1)
+    return tf.where(finite, odds, -np.inf), of_class - tf.reduce_max(others, axis=1)

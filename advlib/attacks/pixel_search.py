@@ -1,0 +1,362 @@
+"""Attacks that see outputs only and change a few pixels: by evolution, by chance, or trying them all."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from advlib._checks import check_flag, check_integer, check_number
+from advlib.attacks import _loop
+from advlib.attacks._candidates import Judge, paint
+from advlib.attacks._result import AttackResult
+
+STRATEGIES = ("rand1", "best1", "random")
+
+
+def one_pixel(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    pixels: int = 1,
+    targeted: bool = False,
+    population: int = 400,
+    generations: int = 100,
+    strategy: Literal["rand1", "best1", "random"] = "rand1",
+    mutation: float | tuple[float, float] = 0.5,
+    recombination: float = 1.0,
+    levels: int = 256,
+    seed: int,
+    batch_size: int | None = None,
+) -> AttackResult:
+    r"""One-pixel attack by differential evolution (Su et al. 2017, https://arxiv.org/abs/1710.08864).
+
+    A candidate is a vector of k pixels, each a row, a column and a value per channel. The first
+    population is drawn at random (a Latin hypercube). In each generation every candidate :math:`v_i`
+    gets a rival: the mutant :math:`v_a + F (v_b - v_c)` of three others, chosen at random, of which
+    each component is taken with probability `recombination` (one at least) and the rest from
+    :math:`v_i`. The rival takes the candidate's place if its odds of success are no lower (Storn and
+    Price 1997, https://doi.org/10.1023/A:1008202821328). The defaults are Su et al.'s; what they do
+    not say is done as by `scipy.optimize.differential_evolution`: components that leave their range
+    are drawn anew. (They draw the first values from a normal distribution, and leave it open
+    what happens to those outside the range.)
+
+    The attack needs the model's outputs only. An image leaves as soon as one of its candidates
+    succeeds. What happens to an image depends on the seed, the image and its class, and on no other
+    image: not on how images are batched (up to the rounding errors of the model's outputs).
+
+    Parameters
+    ----------
+    model : keras.Model
+        Maps float32 (n, height, width, channels) in [0, 1] to logits (n, classes).
+    images : array, float32, (n, height, width, channels)
+        Pixel scale [0, 1]. Never modified.
+    labels : array, integer, (n,)
+        The true classes, or, if `targeted`, the classes aimed at.
+    pixels : int
+        k, how many pixels a candidate may change, all channels of each; where it names a pixel twice,
+        the later one counts.
+    targeted : bool
+        Whether `labels` are targets.
+    population : int
+        Candidates of each image, at least 5.
+    generations : int
+        Generations after the first population, at most; 0 leaves it at that.
+    strategy : {"rand1", "best1", "random"}
+        How a mutant is made: :math:`v_a` is any candidate (Su et al.), or the best so far (SciPy's
+        default), or, as a control, no evolution: every rival is drawn at random.
+    mutation : float, or tuple of two floats
+        F, from 0 to 2; of a range, each generation draws its own (SciPy's default: 0.5 to 1).
+    recombination : float
+        Probability from 0 to 1 (SciPy's default: 0.7).
+    levels : int
+        How many values a channel may take, evenly spaced from 0 to 1; at least 2.
+    seed : int
+        Not negative.
+    batch_size : int, optional
+        Images whose candidates are judged together; by default as many as memory should hold.
+
+    Returns
+    -------
+    AttackResult
+        The most successful candidate of each image, painted. `iterations` are generations. One
+        evaluation for the image itself, which may be misread as it is, then one for each candidate.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not of that form; the message names it.
+    """
+    images, labels = _loop.check_arguments(model, images, labels, batch_size)
+    targeted = check_flag(targeted, "targeted")
+    height, width, channels = images.shape[1:]
+    pixels = check_integer(pixels, "pixels", high=height * width)
+    population = check_integer(population, "population", low=5)
+    generations = check_integer(generations, "generations", low=0)
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {strategy!r}")
+    dither = _check_mutation(mutation)
+    recombination = check_number(recombination, "recombination", low=0, high=1)
+    levels = check_integer(levels, "levels", low=2)
+    seed = check_integer(seed, "seed", low=0)
+
+    judge = Judge(model, images, labels, targeted=targeted, pixels=pixels)
+    if batch_size is not None:
+        judge.block = min(judge.block, batch_size * population)
+    success = judge.unchanged()
+    iterations, evaluations = np.zeros(len(images), np.int64), np.ones(len(images), np.int64)
+
+    def express(genomes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Places (m, k) and values (m, k, channels) of genomes (m, k · (2 + channels)) in [0, 1]."""
+        genes = tf.reshape(genomes, (-1, pixels, 2 + channels))
+        sizes = [height, width, *[levels] * channels]
+        steps = tf.minimum(tf.cast(genes * sizes, tf.int32), tf.constant(sizes) - 1)
+        values = tf.cast(steps[..., 2:], tf.float32) / tf.cast(levels - 1, tf.float32)
+        return steps[..., 0] * width + steps[..., 1], values
+
+    active = np.flatnonzero(~success)
+    final = np.zeros((len(images), pixels * (2 + channels)), np.float32)
+    keys = tf.constant(_keys(images, labels, seed))
+    genomes, odds = tf.zeros(()), tf.zeros(())
+    with tqdm(total=generations + 1, desc="evolving", unit="generation") as bar:
+        for generation in range(generations + 1):
+            if not active.size:
+                break
+            some = tf.gather(keys, active)
+            if generation == 0:
+                rivals = _first(some, population, final.shape[1])
+            else:
+                rivals = _rivals(
+                    strategy, genomes, odds, some, tf.constant(generation), *dither, recombination
+                )
+            judged = judge(tf.repeat(tf.constant(active, tf.int32), population), *express(rivals))
+            odds_of_rivals, hit = (tf.reshape(values, (-1, population)) for values in judged)
+            if generation == 0:
+                genomes, odds = rivals, odds_of_rivals
+            else:
+                better = odds_of_rivals >= odds
+                genomes = tf.where(better[..., None], rivals, genomes)
+                odds = tf.where(better, odds_of_rivals, odds)
+            evaluations[active] += population
+            iterations[active] = generation
+
+            # Of the rivals that succeed the best, or else the best of the population.
+            done = tf.reduce_any(hit, axis=1)
+            best = tf.argmax(
+                tf.where(done[:, None], tf.where(hit, odds_of_rivals, -np.inf), odds), axis=1
+            )
+            source = tf.where(done[:, None, None], rivals, genomes)
+            final[active] = tf.gather(source, best, batch_dims=1).numpy()
+            success[active] = done.numpy()
+            active = active[~done.numpy()]
+            genomes, odds = tf.boolean_mask(genomes, ~done), tf.boolean_mask(odds, ~done)
+            bar.update()
+            bar.set_postfix(images=active.size)
+    attacked = images.copy()
+    searched = np.flatnonzero(evaluations > 1)
+    if searched.size:
+        place, values = express(tf.constant(final[searched]))
+        painted = paint(tf.constant(images[searched]), tf.range(searched.size), place, values)
+        attacked[searched] = painted.numpy()
+    return AttackResult(attacked, success, iterations, evaluations)
+
+
+def _check_mutation(mutation: Any) -> tuple[float, float]:
+    """The range of F; two equal ends for a number."""
+    message = f"mutation must be a number from 0 to 2, or two that do not fall, got {mutation!r}"
+    ends = mutation if isinstance(mutation, Sequence) else (mutation, mutation)
+    if len(ends) != 2:
+        raise ValueError(message)
+    low, high = (check_number(end, "mutation", low=0, high=2) for end in ends)
+    if low > high:
+        raise ValueError(message)
+    return low, high
+
+
+def _keys(images: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Seeds of each image's random numbers, int32 (n, 2), from its pixels, its class and the seed."""
+    fingerprints = tf.bitcast(tf.fingerprint(images), tf.int64).numpy()
+    state = np.random.SeedSequence(seed).generate_state(1, np.uint64).astype(np.int64)
+    words = np.column_stack([fingerprints, labels.astype(np.int64), np.repeat(state, len(images))])
+    return tf.bitcast(tf.reshape(tf.fingerprint(words), (-1, 2, 4)), tf.int32).numpy()
+
+
+def _uniform(keys: tf.Tensor, generation: tf.Tensor, shape: Sequence[Any]) -> tf.Tensor:
+    """Random numbers in [0, 1) for each image, (m, *shape)."""
+    keys = keys + tf.stack([0, generation])
+
+    def of_image(key: tf.Tensor) -> tf.Tensor:
+        return tf.random.stateless_uniform(shape, key, alg="philox")
+
+    return tf.map_fn(of_image, keys, fn_output_signature=tf.float32)
+
+
+@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _first(keys: tf.Tensor, population: int, genes: int) -> tf.Tensor:
+    """A Latin hypercube for each image: one candidate in each of `population` slices of every gene."""
+    draws = _uniform(keys, tf.constant(0), (2, population, genes))
+    slices = tf.cast(tf.argsort(draws[:, 0], axis=1), tf.float32)
+    return (slices + draws[:, 1]) / tf.cast(population, tf.float32)
+
+
+@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _rivals(
+    strategy: str,
+    genomes: tf.Tensor,
+    odds: tf.Tensor,
+    keys: tf.Tensor,
+    generation: tf.Tensor,
+    lowest: float,
+    highest: float,
+    recombination: float,
+) -> tf.Tensor:
+    """One rival for each candidate, (m, population, genes) in [0, 1]."""
+    population, genes = tf.shape(genomes)[1], tf.shape(genomes)[2]
+    draws = _uniform(keys, generation, (population, 2 * genes + 5))
+    drawn, crossing, others = tf.split(draws, [genes, genes, 5], axis=2)
+    if strategy == "random":
+        return drawn
+    donors = [tf.gather(genomes, donor, batch_dims=1) for donor in _others(others[..., :3], population)]
+    if strategy == "best1":
+        best = tf.gather(genomes, tf.argmax(odds, axis=1), batch_dims=1)
+        donors[2] = tf.broadcast_to(best[:, None], tf.shape(genomes))
+    factor = lowest + (highest - lowest) * others[:, :1, 3:4]  # one for each image
+    mutants = donors[2] + factor * (donors[0] - donors[1])
+    mutants = tf.where((mutants >= 0) & (mutants <= 1), mutants, drawn)
+    sure = tf.cast(others[..., 4:] * tf.cast(genes, tf.float32), tf.int32) == tf.range(genes)
+    return tf.where(sure | (crossing < recombination), mutants, genomes)
+
+
+def _others(draws: tf.Tensor, population: tf.Tensor) -> list[tf.Tensor]:
+    """Three different candidates, none of them itself, for every candidate: int32 (m, population) each.
+
+    `draws`, (m, population, 3), are uniform in [0, 1).
+    """
+    taken = [tf.broadcast_to(tf.range(population), tf.shape(draws)[:2])]
+    for number in range(3):
+        free = population - 1 - number
+        other = tf.cast(draws[..., number] * tf.cast(free, tf.float32), tf.int32)
+        # The other-th of those that are not taken.
+        for before in tf.unstack(tf.sort(tf.stack(taken), axis=0), num=len(taken)):
+            other += tf.cast(other >= before, tf.int32)
+        taken.append(other)
+    return taken[1:]
+
+
+@dataclass(frozen=True, eq=False)
+class PixelSearchResult(AttackResult):
+    """What trying every pixel found, for n images.
+
+    Attributes
+    ----------
+    odds : array, float32, (n, height, width)
+        How far each pixel alone can push the decision: the largest value, over its levels, of
+        log(p / (1 - p)), where p is the probability of a class other than the true one, or that of
+        the target.
+    hits : array, int64, (n, height, width)
+        How many of the pixel's levels succeed.
+    """
+
+    odds: np.ndarray
+    hits: np.ndarray
+
+
+def one_pixel_search(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    targeted: bool = False,
+    levels: int = 256,
+) -> PixelSearchResult:
+    """Try every pixel and every value of it: whether a one-pixel adversarial example exists.
+
+    The answer is the model's own, for every candidate: where the model begins with convolutions, their
+    logits are computed from the activations that change, and those that are too near to a tie for
+    rounding errors not to matter are computed again by a forward pass.
+
+    Each image is searched by itself: a long search may be made in parts, `images[:1000]`,
+    `images[1000:2000]`, …, and put together by `concatenate`.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Maps float32 (n, height, width, channels) in [0, 1] to logits (n, classes).
+    images : array, float32, (n, height, width, channels)
+        Pixel scale [0, 1]. Never modified.
+    labels : array, integer, (n,)
+        The true classes, or, if `targeted`, the classes aimed at.
+    targeted : bool
+        Whether `labels` are targets.
+    levels : int
+        How many values a channel may take, evenly spaced from 0 to 1; at least 2. There are
+        levels^channels for each pixel: 256 for a grey one, 16.8 million for a colour one, of which a
+        few levels each are all that one can wait for.
+
+    Returns
+    -------
+    PixelSearchResult
+        With the candidate of the highest odds among those that succeed, or, where none does, among
+        all. One iteration; an evaluation for each candidate.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not of that form; the message names it.
+    """
+    images, labels = _loop.check_arguments(model, images, labels, None)
+    targeted = check_flag(targeted, "targeted")
+    levels = check_integer(levels, "levels", low=2)
+    count, height, width, channels = images.shape
+    values = levels**channels
+    judge = Judge(model, images, labels, targeted=targeted, pixels=1)
+
+    attacked = images.copy()
+    success = np.zeros(count, bool)
+    odds = np.full((count, height * width), -np.inf, np.float32)
+    hits = np.zeros((count, height * width), np.int64)
+    for index in tqdm(range(count), desc="searching", unit="image"):
+        best: tuple[bool, float] = (False, -np.inf)
+        for pixels, numbers in _grid(height * width, values, judge.block):
+            place = np.repeat(pixels, len(numbers)).astype(np.int32)
+            digits = numbers[:, None] // levels ** np.arange(channels)[::-1] % levels
+            colours = (digits / (levels - 1)).astype(np.float32)  # (numbers, channels)
+            painted = np.tile(colours, (len(pixels), 1))
+            judged = judge(
+                tf.fill(place.shape, index), tf.constant(place[:, None]), tf.constant(painted[:, None])
+            )
+            found, hit = (part.numpy() for part in judged)
+            np.maximum.at(odds[index], pixels, found.reshape(len(pixels), -1).max(axis=1))
+            hits[index, pixels] += hit.reshape(len(pixels), -1).sum(axis=1)
+            chosen = np.where(hit, found, -np.inf).argmax() if hit.any() else found.argmax()
+            rank = bool(hit[chosen]), float(found[chosen])
+            if rank > best:
+                best = rank
+                attacked[index] = images[index]
+                attacked[index].reshape(-1, channels)[place[chosen]] = painted[chosen]
+        success[index] = best[0]
+    shape = count, height, width
+    return PixelSearchResult(
+        attacked,
+        success,
+        np.ones(count, np.int64),
+        np.full(count, height * width * values, np.int64),
+        odds.reshape(shape),
+        hits.reshape(shape),
+    )
+
+
+def _grid(pixels: int, values: int, block: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pixels and numbers of values, of which all pairs make a block; together all there are."""
+    some_values = min(values, block)
+    some_pixels = max(1, block // values)
+    for first in range(0, pixels, some_pixels):
+        for start in range(0, values, some_values):
+            yield (
+                np.arange(first, min(first + some_pixels, pixels)),
+                np.arange(start, min(start + some_values, values)),
+            )
