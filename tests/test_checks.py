@@ -252,6 +252,12 @@ ATTACKS: dict[str, Any] = {
         model, *more, **{"epsilon": 0.1, "seed": 0} | settings
     ),
     "jsma": lambda model, *more, **settings: attacks.jsma(model, *more, **settings),
+    "one_pixel": lambda model, *more, **settings: attacks.one_pixel(
+        model, *more, **{"population": 5, "generations": 0, "seed": 0} | settings
+    ),
+    "one_pixel_search": lambda model, *more, **settings: attacks.one_pixel_search(
+        model, *more, **{"levels": 2} | settings
+    ),
 }
 
 
@@ -300,11 +306,16 @@ BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
     *(
         (attack, {"batch_size": 0}, "batch_size must be a whole number of at least 1")
         for attack in ATTACKS
+        if attack != "one_pixel_search"
     ),
-    *((attack, {"seed": -1}, "seed must be a whole number") for attack in ("pgd", "random_noise")),
+    *(
+        (attack, {"seed": -1}, "seed must be a whole number")
+        for attack in ("pgd", "random_noise", "one_pixel")
+    ),
     *(
         (attack, {"targeted": bad}, "targeted must be True or False")
-        for attack in ("fgsm", "iterative_fgsm", "pgd", "random_noise")
+        for attack in ATTACKS
+        if attack != "jsma"
         for bad in ("no", 1, None, np.ones(2, bool))
     ),
     *((attack, {"early_stop": 1}, "early_stop must be") for attack in ("iterative_fgsm", "pgd")),
@@ -317,6 +328,31 @@ BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
     ("jsma", {"theta": "1"}, "theta must be a number"),
     ("jsma", {"max_fraction": -0.1}, "max_fraction must be a number from 0 to 1"),
     ("jsma", {"max_fraction": 14.5}, "max_fraction must be a number from 0 to 1, got 14.5"),
+    *(
+        ("one_pixel", settings, message)
+        for settings, message in (
+            ({"pixels": 0}, "pixels must be a whole number from 1 to 784, got 0"),
+            ({"pixels": 785}, "pixels must be a whole number from 1 to 784, got 785"),
+            ({"pixels": 1.0}, "pixels must be a whole number"),
+            ({"population": 4}, "population must be a whole number of at least 5, got 4"),
+            ({"generations": -1}, "generations must be a whole number of at least 0, got -1"),
+            ({"strategy": "best2"}, "strategy must be one of rand1, best1, random, got 'best2'"),
+            ({"mutation": 2.5}, "mutation must be a number from 0 to 2, got 2.5"),
+            ({"mutation": -0.1}, "mutation must be a number from 0 to 2, got -0.1"),
+            ({"mutation": np.nan}, "mutation must be a number"),
+            ({"mutation": (0.5, 3)}, "mutation must be a number from 0 to 2, got 3"),
+            ({"mutation": (1, 0.5)}, r"mutation must be .*, or two that do not fall, got \(1, 0.5\)"),
+            ({"mutation": (0.5, 1, 2)}, "mutation must be a number from 0 to 2, or two"),
+            ({"mutation": "0.5"}, "mutation must be a number"),
+            ({"recombination": 1.5}, "recombination must be a number from 0 to 1, got 1.5"),
+            ({"recombination": np.nan}, "recombination must be a number"),
+        )
+    ),
+    *(
+        (attack, {"levels": bad}, "levels must be a whole number of at least 2")
+        for attack in ("one_pixel", "one_pixel_search")
+        for bad in (1, 2.5, True, "256")
+    ),
     ("jsma", {"search": "triple"}, 'search must be "pair" or "single", got \'triple\''),
 ]
 

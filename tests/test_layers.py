@@ -15,6 +15,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attacks._loop": {"_checks", "attacks"},
     "attacks.gradient_sign": {"_checks", "attacks"},
     "attacks.saliency": {"_checks", "attacks"},
+    "attacks._candidates": {"attacks"},
+    "attacks.pixel_search": {"_checks", "attacks"},
     "metrics": {"_checks"},
     "plots": {"_checks"},
 }

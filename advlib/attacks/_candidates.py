@@ -6,7 +6,7 @@ begins with convolutions, only the activations in small windows change; then the
 """
 
 import math
-from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import keras
@@ -97,7 +97,7 @@ def leading_convolutions(model: keras.Model) -> list[keras.layers.Conv2D]:
         reached = [(window[i] + kernel[i] - 2) // strides[i] + 1 for i in (0, 1)]
         some = math.prod((*window, *reached))
         residues *= math.prod(strides)
-        if some > math.prod((*kernel[:2], *layer.output.shape[1:3])) or residues > MOST_RESIDUES:
+        if some >= math.prod((*kernel[:2], *layer.output.shape[1:3])) or residues > MOST_RESIDUES:
             break
         convolutions.append(layer)
         window = reached[0], reached[1]
@@ -185,6 +185,7 @@ def _last_window(
     Returns places (m, window) in its map, row × width + column, and the change of the activations
     there, (m, window, filters): 0 for those that stand for places outside the map.
     """
+    count = tf.shape(place)[0]
     starts = [place // width, place % width]
     modulus = [math.prod(layer.strides[axis] for layer in convolutions) for axis in (0, 1)]
     offsets = list(residues)  # of the starts, modulo the strides still to come
@@ -209,10 +210,10 @@ def _last_window(
         inputs = math.prod(matrix.shape[:3])
         window = [reach.taps.shape[1] for reach in reaches]
         filters = matrix.shape[-1]
-        matrix = tf.reshape(matrix, (inputs, -1))
-        difference = tf.reshape(
-            tf.matmul(tf.reshape(change, (-1, inputs)), matrix), (-1, *window, filters)
-        )
+        matrix = tf.reshape(matrix, (inputs, math.prod(window) * filters))
+        # A window may be empty: no output has to meet a pixel where strides exceed kernels.
+        difference = tf.matmul(tf.reshape(change, (count, inputs)), matrix)
+        difference = tf.reshape(difference, (count, *window, filters))
         rows, columns = (starts[axis][:, None] + tf.range(window[axis]) for axis in (0, 1))
         inside = ((rows >= 0) & (rows < z.shape[1]))[:, :, None] & (
             (columns >= 0) & (columns < z.shape[2])
@@ -224,12 +225,63 @@ def _last_window(
         old = tf.gather(tf.reshape(z, (-1, filters)), image[:, None, None] * size + spot)
         difference = layer.activation(old + difference) - layer.activation(old)
         change = tf.where(inside[..., None], difference, 0.0)
-    return tf.reshape(spot, (-1, math.prod(window))), tf.reshape(
-        change, (-1, math.prod(window), filters)
-    )
+    size = math.prod(window)
+    return tf.reshape(spot, (count, size)), tf.reshape(change, (count, size, filters))
 
 
 # --- judging ---------------------------------------------------------------------------------------
+
+
+def _odds(logits: tf.Tensor, classes: tf.Tensor, targeted: tf.Tensor) -> tf.Tensor:
+    """Logarithm of p / (1 - p) (m,), where p is the probability of the target, or of an error.
+
+    From the logits: a probability that rounds to 1 would hide how far the others are.
+    """
+    own = tf.one_hot(classes, tf.shape(logits)[1], on_value=True, off_value=False)
+    rest = tf.reduce_logsumexp(tf.where(own, -np.inf, logits), axis=1)
+    odds = tf.gather(logits, classes, batch_dims=1) - rest
+    odds = tf.where(targeted, odds, -odds)
+    return tf.where(tf.reduce_all(tf.math.is_finite(logits), axis=1), odds, -np.inf)
+
+
+def _doubt(logits: tf.Tensor) -> tf.Tensor:
+    """Whether the largest two logits are so near that rounding errors may decide: bool (m,)."""
+    largest = tf.math.top_k(logits, 2).values
+    return largest[:, 0] - largest[:, 1] <= DOUBT * tf.reduce_max(tf.abs(logits), axis=1)
+
+
+def _judge_painted(
+    model: keras.Model,
+    images: tf.Tensor,
+    classes: tf.Tensor,
+    targeted: tf.Tensor,
+    image: tf.Tensor,
+    place: tf.Tensor,
+    values: tf.Tensor,
+) -> tuple[tf.Tensor, ...]:
+    """Odds (m,), success (m,) and logits (m, classes) by a forward pass."""
+    logits = _painted_logits(model, images, image, place, values)
+    classes = tf.gather(classes, image)
+    return _odds(logits, classes, targeted), _loop.fooled(logits, classes, targeted), logits
+
+
+def _judge_windows(
+    model: keras.Model,
+    images: tf.Tensor,
+    classes: tf.Tensor,
+    targeted: tf.Tensor,
+    image: tf.Tensor,
+    place: tf.Tensor,
+    values: tf.Tensor,
+) -> tuple[tf.Tensor, ...]:
+    """The same through windows; those in doubt are judged by a forward pass."""
+    logits = _windowed_logits(model, images, image, place, values)
+    doubt = tf.where(_doubt(logits))
+    if tf.size(doubt) > 0:
+        some = (tf.gather_nd(array, doubt) for array in (image, place, values))
+        logits = tf.tensor_scatter_nd_update(logits, doubt, _painted_logits(model, images, *some))
+    classes = tf.gather(classes, image)
+    return _odds(logits, classes, targeted), _loop.fooled(logits, classes, targeted), logits
 
 
 class Judge:
@@ -249,100 +301,82 @@ class Judge:
     def __init__(
         self, model: keras.Model, images: np.ndarray, classes: np.ndarray, *, targeted: bool, pixels: int
     ) -> None:
-        self.model = model
-        self.images = tf.constant(images)
-        self.classes = tf.constant(classes, tf.int32)
-        self.targeted = tf.constant(targeted)
+        self._model = model
+        self._images = tf.constant(images)
+        self._classes = tf.constant(classes, tf.int32)
+        self._targeted = tf.constant(targeted)
+        self._compiled: dict[Any, Any] = {}
+        self._way: Any = _judge_painted
+        # Candidates at a time. Two at least: one alone is multiplied by another routine, which rounds
+        # otherwise.
+        self.block = max(2, _loop.fitting_batch(images))
+        self._painted_block = self.block
         convolutions = leading_convolutions(model) if pixels == 1 else []
-        self.windowed = bool(convolutions) and self._agree()
-        per_candidate = images[0].size
-        if self.windowed:
-            per_candidate = math.prod(convolutions[-1].output.shape[1:])
-        # Two at least: one alone is multiplied by another routine, which rounds otherwise.
-        self.block = max(2, (WINDOW_VALUES if self.windowed else _loop.BATCH_VALUES) // per_candidate)
+        if convolutions and self._windows_agree():
+            self._way = _judge_windows
+            self.block = max(2, WINDOW_VALUES // math.prod(convolutions[-1].output.shape[1:]))
 
     def unchanged(self) -> np.ndarray:
         """Whether each image is a success as it is: bool (n,)."""
-        image = tf.range(self.images.shape[0])
-        place = tf.zeros((image.shape[0], 1), tf.int32)
-        return self._fooled(image, place, self.images[:, :1, 0]).numpy()
+        image = np.arange(len(self._images))
+        place = tf.zeros((len(image), 1), tf.int32)
+        parts = _parts(len(image), self._painted_block)
+        values = self._images[:, :1, 0]
+        return np.concatenate(
+            [
+                self._judged(_judge_painted, image[part], place[part], values[part])[1].numpy()
+                for part in parts
+            ]
+        )
 
     def __call__(
-        self, image: tf.Tensor, place: tf.Tensor, values: tf.Tensor
+        self, image: np.ndarray, place: tf.Tensor, values: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Odds, float32 (m,), and success, bool (m,), of candidates as `paint` takes them.
+        """Odds, float32 (m,), and success, bool (m,), of candidates.
 
-        The odds are the logarithm of p / (1 - p), where p is the probability of a class other than the
-        true one, or that of the target; -inf where a logit is not finite.
+        Parameters
+        ----------
+        image : array, integer, (m,)
+            Rising.
+        place, values : tensors
+            As `paint` takes them.
         """
-        judged = [self._of_block(*parts) for parts in _blocks(self.block, image, place, values)]
+        judged = [
+            self._judged(self._way, image[part], place[part], values[part])[:2]
+            for part in _parts(len(image), self.block)
+        ]
         odds, success = zip(*judged, strict=True)
         return tf.concat(odds, 0), tf.concat(success, 0)
 
-    def _of_block(
-        self, image: tf.Tensor, place: tf.Tensor, values: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        classes = tf.gather(self.classes, image)
-        way = _windowed_logits if self.windowed else _painted_logits
-        logits = self._logits(way, image, place, values)
-        odds, lead = _odds(logits, classes, self.targeted)
-        success = _loop.fooled(logits, classes, self.targeted)
-        if self.windowed:
-            doubt = tf.where(tf.abs(lead) <= DOUBT * tf.reduce_max(tf.abs(logits), axis=1))
-            if doubt.shape[0]:
-                some = (tf.gather_nd(array, doubt) for array in (image, place, values))
-                success = tf.tensor_scatter_nd_update(success, doubt, self._fooled(*some))
-        return odds, success
+    def _judged(
+        self, way: Any, image: np.ndarray, place: tf.Tensor, values: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        here = slice(image[0], image[-1] + 1)
+        which = tf.constant(image - image[0], tf.int32)
+        arguments = self._images[here], self._classes[here], self._targeted, which, place, values
+        form = way, place.shape[1]
+        if form not in self._compiled:
+            self._compiled[form] = _loop.compiled(self._model, way, *arguments)
+        return self._compiled[form](self._model, *arguments)
 
-    def _fooled(self, image: tf.Tensor, place: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        """Success by forward passes."""
-        blocks = _blocks(_loop.fitting_batch(self.images), image, place, values)
-        return tf.concat(
-            [
-                _loop.fooled(
-                    self._logits(_painted_logits, *parts),
-                    tf.gather(self.classes, parts[0]),
-                    self.targeted,
-                )
-                for parts in blocks
-            ],
-            0,
-        )
+    def _windows_agree(self) -> bool:
+        """Whether windows give the logits of forward passes, to a tenth of what counts as in doubt.
 
-    def _logits(self, way: Any, image: tf.Tensor, place: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        first, last = int(tf.reduce_min(image)), int(tf.reduce_max(image))
-        arguments = self.images[first : last + 1], image - first, place, values
-        return _loop.compiled(self.model, way, *arguments)(self.model, *arguments)
-
-    def _agree(self) -> bool:
-        """Whether windows give the logits of forward passes: a layer may not be what it seems."""
+        A layer may not be what it seems, and rounding errors may be large where logits nearly cancel.
+        """
         random = np.random.default_rng(0)
-        count, height, width, channels = self.images.shape
-        image = tf.constant(random.integers(0, min(count, 8), 32), tf.int32)
+        count, height, width, channels = self._images.shape
+        image = np.sort(random.integers(0, min(count, 8), 32))
         place = tf.constant(random.integers(0, height * width, (32, 1)), tf.int32)
         values = tf.constant(random.random((32, 1, channels), np.float32))
         plain, windowed = (
-            self._logits(way, image, place, values) for way in (_painted_logits, _windowed_logits)
+            self._judged(way, image, place, values)[2] for way in (_judge_painted, _judge_windows)
         )
-        return bool(tf.reduce_all(tf.abs(windowed - plain) <= DOUBT * tf.reduce_max(tf.abs(plain))))
+        error = tf.reduce_max(tf.abs(windowed - plain))
+        return bool(error <= DOUBT / 10 * tf.reduce_max(tf.abs(plain)))
 
 
-def _blocks(size: int, *arrays: tf.Tensor) -> Iterator[tuple[tf.Tensor, ...]]:
+def _parts(count: int, size: int) -> list[slice]:
     """Parts of about equal length, `size` at most."""
-    count = arrays[0].shape[0]
-    for part in np.array_split(np.arange(count), -(-count // size)):
-        yield tuple(array[part[0] : part[-1] + 1] for array in arrays)
-
-
-def _odds(logits: tf.Tensor, classes: tf.Tensor, targeted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Odds of success (m,), and the lead of the class's logit over the largest other, (m,).
-
-    From the logits, where a probability of 1 would hide how far the others are.
-    """
-    own = tf.one_hot(classes, tf.shape(logits)[1], on_value=True, off_value=False)
-    of_class = tf.gather(logits, classes, batch_dims=1)
-    others = tf.where(own, -np.inf, logits)
-    odds = of_class - tf.reduce_logsumexp(others, axis=1)
-    odds = tf.where(targeted, odds, -odds)
-    finite = tf.reduce_all(tf.math.is_finite(logits), axis=1)
-    return tf.where(finite, odds, -np.inf), of_class - tf.reduce_max(others, axis=1)
+    edges = np.linspace(0, count, -(-count // size) + 1).astype(int)
+    return [slice(first, last) for first, last in pairwise(edges)]

@@ -133,7 +133,7 @@ def one_pixel(
                 rivals = _rivals(
                     strategy, genomes, odds, some, tf.constant(generation), *dither, recombination
                 )
-            judged = judge(tf.repeat(tf.constant(active, tf.int32), population), *express(rivals))
+            judged = judge(np.repeat(active, population), *express(rivals))
             odds_of_rivals, hit = (tf.reshape(values, (-1, population)) for values in judged)
             if generation == 0:
                 genomes, odds = rivals, odds_of_rivals
@@ -327,7 +327,7 @@ def one_pixel_search(
             colours = (digits / (levels - 1)).astype(np.float32)  # (numbers, channels)
             painted = np.tile(colours, (len(pixels), 1))
             judged = judge(
-                tf.fill(place.shape, index), tf.constant(place[:, None]), tf.constant(painted[:, None])
+                np.full(len(place), index), tf.constant(place[:, None]), tf.constant(painted[:, None])
             )
             found, hit = (part.numpy() for part in judged)
             np.maximum.at(odds[index], pixels, found.reshape(len(pixels), -1).max(axis=1))
