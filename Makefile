@@ -10,7 +10,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 PYTHON ?= $(shell for python in python3.12 python3.13 python3.11 python3 python; do \
 	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python && break; done)
 
-PACKAGE := $(wildcard advlib/*.py advlib/*/*.py advlib/weights/*.h5)
+PACKAGE := $(wildcard advlib/*.py advlib/*/*.py advlib/weights/*)
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 BOOK := _config.yml _toc.yml $(NOTEBOOKS) $(wildcard book/*.* book/_static/* book/_static/*/*)
 
@@ -37,7 +37,7 @@ help:
 	@echo "make test              unit tests, every notebook, the site"
 	@echo "make notebooks         execute every notebook again, in order, and store the outputs"
 	@echo "make notebook NAME=01  execute one"
-	@echo "make weights           train again whatever is shipped"
+	@echo "make weights           compute again whatever is shipped (some 40 minutes)"
 	@echo "make lint              format, code, types, pairs"
 	@echo "make lock              resolve the dependencies again into requirements.lock"
 	@echo "make repository URL=https://github.com/owner/name   set the public address (URL= clears it)"
@@ -93,7 +93,7 @@ test: $(PASSED)/unit $(NOTEBOOKS:notebooks/%.ipynb=$(PASSED)/%) $(PASSED)/site
 	then echo "What could be tested without MNIST passed; the numbers of the notebooks were not compared."; \
 	else echo "All tests passed. Without a change they are not run again; make clean forgets that."; fi
 
-$(PASSED)/unit: $(VENV)/installed $(PACKAGE) $(BOOK) $(wildcard notebooks/*.md tests/* tools/*.py) README.md
+$(PASSED)/unit: $(VENV)/installed $(PACKAGE) $(BOOK) $(wildcard notebooks/*.md tests/* tests/*/* tools/*.py) README.md
 	@echo "== Unit and property tests"
 	@rm -f $(WITHOUT)
 	@$(PYTEST) tests --ignore tests/test_site.py

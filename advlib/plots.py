@@ -369,7 +369,12 @@ def success_curves(
             top = spot.secondary_xaxis("top", functions=(lambda x: 255 * x, lambda x: x / 255))
             top.set_xlabel("grey levels of 255")
         # Below: on top it would meet the second scale.
-        figure.legend(loc="outside lower center", ncols=4, frameon=False, columnspacing=1.2)
+        figure.legend(
+            loc="outside lower center",
+            ncols=4 if len(curves) <= 4 else 3,
+            frameon=False,
+            columnspacing=1.2,
+        )
         return figure
 
 
@@ -567,4 +572,119 @@ def saliency_path(
                 )
         axes[0, 0].set_ylabel("image", fontsize=8)
         axes[1, 0].set_ylabel("saliency", fontsize=8)
+        return figure
+
+
+def populations(
+    heights: np.ndarray, points: Sequence[np.ndarray], titles: Sequence[str], *, label: str
+) -> Figure:
+    """Points on a landscape over the unit square, a panel for each population.
+
+    Parameters
+    ----------
+    heights : array, float, (rows, columns)
+        At points evenly spaced from 0 to 1; rows are y, columns x. Drawn darker where higher.
+    points : sequence of arrays, float, (n, 2)
+        x and y, from 0 to 1.
+    titles : sequence of str
+        One per population.
+    label : str
+        Of the heights.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If the arrays are not of that form, or the lengths differ.
+    """
+    if np.ndim(heights) != 2 or not np.isfinite(heights).all():
+        raise ValueError(f"heights must be finite, of shape (rows, columns), got {np.shape(heights)}")
+    if len(points) == 0:
+        raise ValueError("points must hold at least one population, got none")
+    if any(np.ndim(each) != 2 or np.shape(each)[1] != 2 for each in points):
+        raise ValueError("points must be arrays of shape (n, 2), of x and y")
+    titles = _titles(titles, len(points))
+    columns = min(2, len(points))
+    rows = -(-len(points) // columns)
+    with _figure(rows, columns, height=0.6 + rows * (WIDTH / columns)) as (figure, axes):
+        for spot in axes.flat[len(points) :]:
+            spot.set_axis_off()
+        for spot, each, title in zip(axes.flat, points, titles, strict=False):
+            shown = spot.imshow(heights, cmap="Greys", origin="lower", extent=(0, 1, 0, 1))
+            spot.plot(
+                np.asarray(each)[:, 0],
+                np.asarray(each)[:, 1],
+                "o",
+                color=ADVERSARIAL,
+                markeredgecolor="white",
+                markersize=5,
+            )
+            spot.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 1), yticks=(0, 1))
+            spot.grid(False)
+            spot.set_title(title, fontsize=9)
+        bar = figure.colorbar(shown, ax=axes, location="bottom", fraction=0.03, pad=0.02, aspect=30)
+        bar.set_label(label, fontsize=8)
+        bar.ax.tick_params(labelsize=8)
+        return figure
+
+
+def pixel_maps(
+    images: np.ndarray,
+    maps: np.ndarray,
+    titles: Sequence[str] | None = None,
+    *,
+    label: str,
+    columns: int = 5,
+) -> Figure:
+    """Images, and below each a number for each of its pixels; one scale for the whole figure, from 0.
+
+    Parameters
+    ----------
+    images : array, float32, (n, height, width, 1)
+        Pixel scale [0, 1].
+    maps : array, float, (n, height, width)
+        Not negative; the darker the larger.
+    titles : sequence of str, optional
+        One above each image.
+    label : str
+        Of the numbers.
+    columns : int
+        Images side by side; more go into further rows of two.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If the arrays are not of that form, the lengths differ, or `columns` is below 1.
+    """
+    images = _grey(images, "images")
+    if np.shape(maps) != images.shape[:3]:
+        raise ValueError(f"maps must have shape {images.shape[:3]}, got {np.shape(maps)}")
+    if not (np.min(maps) >= 0 and np.max(maps) < np.inf):
+        raise ValueError("maps must be finite and not negative")
+    titles = _titles(titles, len(images))
+    columns = check_integer(columns, "columns")
+    blocks = -(-len(images) // columns)
+    height = blocks * (2 * (WIDTH - 0.3) / columns + 0.38) + 0.5
+    with _figure(2 * blocks, columns, height=height) as (figure, axes):
+        for spot in axes.flat:
+            spot.set_axis_off()
+        limit = float(np.max(maps)) or 1.0
+        for index in range(len(images)):
+            block, column = divmod(index, columns)
+            above, below = axes[2 * block : 2 * block + 2, column]
+            for spot in (above, below):
+                spot.set_axis_on()
+            _show_digit(above, images[index, ..., 0], titles[index])
+            shown = below.imshow(maps[index], cmap="Purples", vmin=0, vmax=limit)
+            _frame(below)
+        bar = figure.colorbar(shown, ax=axes, location="bottom", fraction=0.03, pad=0.02, aspect=30)
+        bar.set_label(label, fontsize=8)
+        bar.ax.tick_params(labelsize=8)
         return figure

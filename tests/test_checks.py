@@ -197,6 +197,34 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
         lambda: plots.saliency_path(GOOD, GOOD[..., 0], [LABELS] * 2, ["", ""]),
         "chosen must be arrays of shape",
     ),
+    "landscape": (
+        lambda: plots.populations(np.ones(3), [np.ones((1, 2))], [""], label=""),
+        r"heights must be finite, of shape \(rows, columns\), got \(3,\)",
+    ),
+    "no population": (
+        lambda: plots.populations(np.ones((3, 3)), [], [], label=""),
+        "points must hold at least one population",
+    ),
+    "points in space": (
+        lambda: plots.populations(np.ones((3, 3)), [np.ones((1, 3))], [""], label=""),
+        "points must be arrays of shape",
+    ),
+    "populations' titles": (
+        lambda: plots.populations(np.ones((3, 3)), [np.ones((1, 2))], [], label=""),
+        "titles must be 1",
+    ),
+    "maps": (
+        lambda: plots.pixel_maps(GOOD, np.ones((2, 3, 3)), label=""),
+        "maps must have shape",
+    ),
+    "negative maps": (
+        lambda: plots.pixel_maps(GOOD, -np.ones((2, 28, 28)), label=""),
+        "maps must be finite and not negative",
+    ),
+    "maps' columns": (
+        lambda: plots.pixel_maps(GOOD, GOOD[..., 0], label="", columns=0),
+        "columns must be",
+    ),
     "chosen": (
         lambda: plots.saliency_path(GOOD, GOOD[..., 0], [LABELS], ["", ""]),
         "chosen must be 2",

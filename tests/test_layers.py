@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attacks._candidates": {"attacks"},
     "attacks.pixel_search": {"_checks", "attacks"},
     "metrics": {"_checks"},
+    "results": set(),
     "plots": {"_checks"},
 }
 PACKAGE = Path(__file__).resolve().parents[1] / "advlib"

@@ -169,3 +169,34 @@ def test_saliency_path_marks_the_chosen_pixels_in_both_rows() -> None:
     for axes in (above, below):
         np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[4, 1]])  # column, row
     assert last.lines[0].get_xydata().size == 0
+
+
+def test_populations_lie_on_their_landscape() -> None:
+    heights = np.arange(12.0).reshape(3, 4)
+    points = [np.array([[0.1, 0.9]]), np.array([[0.5, 0.5], [1, 0]]), np.array([[0.2, 0.3]])]
+    figure = plots.populations(heights, points, ["a", "b", "c"], label="height")
+    panels = [axes for axes in figure.axes if axes.lines]
+    assert [axes.get_title() for axes in panels] == ["a", "b", "c"]
+    for axes, each in zip(panels, points, strict=True):
+        np.testing.assert_array_equal(axes.lines[0].get_xydata(), each)
+        np.testing.assert_array_equal(axes.images[0].get_array(), heights)
+        assert axes.images[0].origin == "lower"  # y grows upward
+        np.testing.assert_array_equal(axes.images[0].get_extent(), [0, 1, 0, 1])
+    assert figure.axes[-1].get_xlabel() == "height"
+
+
+def test_pixel_maps_lie_below_their_images_on_one_scale() -> None:
+    random = np.random.default_rng(0)
+    images, maps = random.random((3, 28, 28, 1), np.float32), random.random((3, 28, 28))
+    figure = plots.pixel_maps(images, maps, ["a", "b", "c"], label="odds", columns=2)
+    shown = [axes for axes in figure.axes[:-1] if axes.images]
+    above = [axes for axes in shown if axes.get_title()]
+    below = [axes for axes in shown if not axes.get_title()]
+    assert [axes.get_title() for axes in above] == ["a", "b", "c"]
+    for upper, lower, image, each in zip(above, below, images, maps, strict=True):
+        np.testing.assert_array_equal(upper.images[0].get_array(), image[..., 0])
+        np.testing.assert_array_equal(lower.images[0].get_array(), each)
+        assert lower.images[0].get_clim() == (0, maps.max())
+        assert upper.get_position().x0 == pytest.approx(lower.get_position().x0, abs=0.01)
+    blank = plots.pixel_maps(images, 0 * maps, label="odds")
+    assert blank.axes[5].images[0].get_clim() == (0, 1)

@@ -1,9 +1,10 @@
 """Compare the attacks with other packages' in time, success and memory; prints Markdown tables.
 
-    python tests/benchmarks/attacks.py [--quick]
+    python tests/benchmarks/attacks.py [--quick] [--only PART]
 
 Times are medians over calls made in turn (A, B, C, A, B, C, …), after one call of each that is not
-counted. Only ratios within one run mean something on another machine. `--quick` tries the script.
+counted. Only ratios within one run mean something on another machine. `--quick` tries the script,
+`--only` runs one part of it: scaling, bare, iterated, saliency, every-target, one-pixel or truth.
 """
 
 import argparse
@@ -15,8 +16,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial, partialmethod
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,11 +26,16 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy.optimize import OptimizeResult, differential_evolution
+from scipy.stats import qmc
+from tqdm import tqdm
 
 from advlib import attacks, classifier, data, metrics
 
 # From images (n, 28, 28, 1) and classes (n,) to the attacked images.
 Attack = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# The same, and how many forward passes it took, or candidates that stand for them.
+CountedAttack = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, int]]
 # Name, module, distribution.
 PEERS = (
     ("CleverHans", "cleverhans", "cleverhans"),
@@ -38,6 +44,9 @@ PEERS = (
     ("torchattacks", "torchattacks", "torchattacks"),
 )
 GAMMA = 0.145
+POPULATION = 400
+SCIPY_SETTINGS: dict[str, Any] = {"strategy": "best1", "mutation": (0.5, 1), "recombination": 0.7}
+PARTS = ("scaling", "bare", "iterated", "saliency", "every-target", "one-pixel", "truth")
 
 # --- the other packages, driven in one way ---------------------------------------------------------
 # The basic iterative method without random start. The model may be a Keras model, or one compiled by
@@ -146,6 +155,23 @@ def in_torch(model: keras.Model) -> Any:
     return copy.eval()
 
 
+def choose_threads(network: Any) -> None:
+    """Let PyTorch use all cores, or one where that is faster: on a busy machine, all wait for each."""
+    torch = import_module("torch")
+    probe = torch.zeros(128, 1, 28, 28)
+
+    def seconds(threads: int) -> float:
+        torch.set_num_threads(threads)
+        with torch.no_grad():
+            network(probe)
+            start = time.perf_counter()
+            for _ in range(20):
+                network(probe)
+        return time.perf_counter() - start
+
+    torch.set_num_threads(min((os.cpu_count() or 1, 1), key=seconds))
+
+
 def torchattacks(method: Any, *, targeted: bool) -> Attack:
     torch = import_module("torch")
     if targeted:
@@ -158,18 +184,121 @@ def torchattacks(method: Any, *, targeted: bool) -> Attack:
     return attack
 
 
+# --- the one-pixel attack, everyone's, for a population of 400 -------------------------------------
+
+
+def advlib_one_pixel(
+    model: keras.Model, *, pixels: int, generations: int, **options: Any
+) -> CountedAttack:
+    def attack(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]:
+        result = attacks.one_pixel(
+            model,
+            images,
+            labels,
+            pixels=pixels,
+            population=POPULATION,
+            generations=generations,
+            seed=0,
+            **options,
+        )
+        return result.images, int(result.evaluations.sum())
+
+    return attack
+
+
+def scipy_one_pixel(model: keras.Model, *, pixels: int, generations: int) -> CountedAttack:
+    """With SciPy's settings, digit by digit: NumPy paints, a compiled network judges all candidates."""
+    upper = np.tile([28.0, 28.0, 1.0], pixels)
+
+    @tf.function(  # type: ignore[untyped-decorator]
+        input_signature=[tf.TensorSpec((None, 28, 28, 1)), tf.TensorSpec((), tf.int32)]
+    )
+    def margins(painted: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+        """How far the logit of the true class is above the others: negative where it is misread."""
+        logits = model(painted, training=False)
+        others = tf.where(tf.range(10) == label, -np.inf, logits)
+        return tf.gather(logits, label, axis=1) - tf.reduce_max(others, axis=1)
+
+    def paint(image: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        genes = vectors.reshape(-1, pixels, 3)
+        rows, columns = np.minimum(genes[..., :2].astype(int), 27).transpose(2, 0, 1)
+        painted = np.repeat(image[None], len(genes), axis=0)
+        painted[np.arange(len(genes))[:, None], rows, columns, 0] = genes[..., 2]
+        return painted
+
+    def one(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, int]:
+        random, true_class = np.random.default_rng(0), tf.constant(label, tf.int32)
+        judged: list[int] = []
+
+        def objective(vectors: np.ndarray) -> np.ndarray:
+            judged.append(vectors.shape[1])
+            return margins(tf.constant(paint(image, vectors.T)), true_class).numpy()
+
+        def misread(intermediate_result: OptimizeResult) -> bool:
+            return intermediate_result.fun < 0
+
+        result = differential_evolution(
+            objective,
+            list(zip(np.zeros_like(upper), upper, strict=True)),
+            strategy="best1bin",
+            init=upper * qmc.LatinHypercube(len(upper), rng=random).random(POPULATION),
+            maxiter=generations,
+            tol=0,
+            atol=-1,  # never because all are alike
+            polish=False,
+            vectorized=True,
+            updating="deferred",
+            callback=misread,
+            rng=random,
+        )
+        return paint(image, result.x)[0], sum(judged)
+
+    def attack(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]:
+        attacked, evaluations = zip(*map(one, images, labels), strict=True)
+        return np.stack(attacked), sum(evaluations)
+
+    return attack
+
+
+def torchattacks_one_pixel(model: keras.Model, *, pixels: int, generations: int) -> CountedAttack:
+    """Digit by digit; by its rule 133 · 3 = 399 or 26 · 15 = 390 candidates.
+
+    In batches of 128, its default, which PyTorch does faster here than all candidates at once.
+    """
+    network = in_torch(model)
+    choose_threads(network)
+    judged: list[int] = []
+    network.register_forward_hook(lambda _, inputs, __: judged.append(len(inputs[0])))
+    method = import_module("torchattacks").OnePixel(
+        network, pixels=pixels, steps=generations, popsize=POPULATION
+    )
+    one_by_one = torchattacks(method, targeted=False)
+
+    def attack(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]:
+        judged.clear()
+        np.random.seed(0)  # noqa: NPY002 (it draws from the global generator)
+        return one_by_one(images, labels), sum(judged)
+
+    return attack
+
+
 # --- measuring -------------------------------------------------------------------------------------
 
 
-def in_turn(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, Any]]:
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds and the result."""
+    start = time.perf_counter()
+    result = run()
+    return time.perf_counter() - start, result
+
+
+def in_turn(runs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, Any]]:
     """Median seconds and the result of each."""
     results = {name: run() for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(timed(run)[0])
     return {name: (statistics.median(seconds[name]), results[name]) for name in runs}
 
 
@@ -194,6 +323,52 @@ def centred(model: keras.Model) -> keras.Model:
     *others, kernel, bias = model.get_weights()
     copy.set_weights([*others, kernel - kernel.mean(axis=1, keepdims=True), bias - bias.mean()])
     return copy
+
+
+def certain(model: keras.Model, label: int) -> keras.Model:
+    """The network with so large a bias for one class that no attack comes near another."""
+    copy = keras.models.clone_model(model)
+    *others, bias = model.get_weights()
+    copy.set_weights([*others, bias + 100 * (np.arange(10) == label)])
+    return copy
+
+
+class Opaque(keras.Model):
+    """The network, whose layers advlib does not see: it judges candidates by forward passes alone."""
+
+    def __init__(self, network: keras.Model) -> None:
+        super().__init__()
+        self.network = network
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        return self.network(images, training=False)
+
+
+def forward_passes(forward: Callable[[Any], Any], batch: Any, each: int) -> CountedAttack:
+    """Instead of an attack: so many forward passes for each digit, of that batch again and again."""
+
+    def attack(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]:
+        whole, rest = divmod(each * len(images), len(batch))
+        for _ in range(whole):
+            forward(batch)
+        forward(batch[:rest])
+        return images, each * len(images)
+
+    return attack
+
+
+def bare(model: keras.Model, images: np.ndarray, each: int) -> CountedAttack:
+    """In batches as large as advlib's."""
+    batch = tf.constant(np.resize(images, (1337, 28, 28, 1)))
+    return forward_passes(tf.function(partial(model, training=False)), batch, each)
+
+
+def bare_in_torch(model: keras.Model, images: np.ndarray, each: int) -> CountedAttack:
+    """In batches as large as torchattacks'."""
+    torch, network = import_module("torch"), in_torch(model)
+    choose_threads(network)
+    batch = torch.tensor(np.resize(images, (128, 1, 28, 28)))
+    return forward_passes(torch.no_grad()(network.forward), batch, each)
 
 
 def processor() -> str:
@@ -380,6 +555,130 @@ def every_target(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> 
     table(title, "search | success | mean L0 of the successes, %", rows)
 
 
+def one_pixel_ways(model: keras.Model, **settings: Any) -> dict[str, CountedAttack]:
+    """advlib's, then those that take one digit at a time."""
+    ways = {
+        "advlib": advlib_one_pixel(model, **settings),
+        "advlib, SciPy's settings": advlib_one_pixel(model, **settings, **SCIPY_SETTINGS),
+        "SciPy": scipy_one_pixel(model, **settings),
+    }
+    if find_spec("torchattacks"):
+        ways["torchattacks"] = torchattacks_one_pixel(model, **settings)
+    return ways
+
+
+def one_pixel_budget(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    few: int,
+    repeats: int,
+    *,
+    pixels: int,
+    generations: int,
+) -> None:
+    """The one-pixel attack, everyone's, where none can stop early; advlib's alone on all digits."""
+    network = certain(model, labels[0])
+    first, ours = "bare forward passes", "advlib"
+    budget = 1 + POPULATION * (generations + 1)
+    ways = {first: bare(network, images, budget)}
+    if find_spec("torchattacks"):
+        ways[f"{first} in PyTorch"] = bare_in_torch(network, images, budget)
+    ways |= one_pixel_ways(network, pixels=pixels, generations=generations)
+    counts = {name: len(images) if name.startswith(ours) else few for name in ways}
+    measured = in_turn(
+        {
+            name: partial(way, images[: counts[name]], labels[: counts[name]])
+            for name, way in ways.items()
+        },
+        repeats,
+    )
+    each = {name: seconds / counts[name] for name, (seconds, _) in measured.items()}
+    rates = {name: evaluations / measured[name][0] for name, (_, (_, evaluations)) in measured.items()}
+    rows = []
+    for name, (_, (attacked, evaluations)) in measured.items():
+        if (predicted(network, attacked) != labels[: counts[name]]).any():
+            raise RuntimeError(f"{name} found what was made impossible: budgets are not equal")
+        rows.append(
+            [
+                name,
+                f"{counts[name]}",
+                f"{1000 * each[name]:,.1f}",
+                f"{evaluations / counts[name]:,.0f}",
+                f"{rates[name]:,.0f}",
+                f"{rates[name] / rates[first]:.2f}",
+                f"{each[name] / each[ours]:.2f}",
+            ]
+        )
+    head = (
+        "attack | digits | ms per digit | evaluations per digit | evaluations per second | "
+        "ratio of these to bare forward passes | ratio of time to advlib"
+    )
+    table(f"One-pixel attack, equal budget, pixels = {pixels}", head, rows)
+
+
+def one_pixel_success(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    few: int,
+    *,
+    pixels: int,
+    generations: int,
+) -> None:
+    """The one-pixel attack, everyone's, each stopping at success; then advlib's once on all digits."""
+    settings = {"pixels": pixels, "generations": generations}
+    ways = {"advlib, at random": advlib_one_pixel(model, **settings, strategy="random")}
+    ways |= one_pixel_ways(model, **settings)
+    rows = []
+    for count in (few, len(images)):
+        runs = {
+            name: partial(way, images[:count], labels[:count])
+            for name, way in ways.items()
+            if count == few or name.startswith("advlib")
+        }
+        measured = in_turn(runs, 1) if count == few else {name: timed(run) for name, run in runs.items()}
+        for name, (seconds, (attacked, evaluations)) in measured.items():
+            rows.append(
+                [
+                    name,
+                    str(metrics.proportion(predicted(model, attacked) != labels[:count])),
+                    f"{1000 * seconds / count:,.1f}",
+                    f"{evaluations / count:,.0f}",
+                ]
+            )
+    head = "attack | success | ms per digit | mean evaluations"
+    table(f"One-pixel attack, success at equal budget, pixels = {pixels}", head, rows)
+
+
+def exhaustive(
+    model: keras.Model, images: np.ndarray, labels: np.ndarray, levels: int, few: int, repeats: int
+) -> None:
+    """Every pixel and value of some digits; by forward passes alone on `few` of them."""
+
+    def search(network: keras.Model, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]:
+        result = attacks.one_pixel_search(network, images, labels, levels=levels)
+        return result.images, int(result.evaluations.sum())
+
+    candidates = images[0].size * levels
+    first = "bare forward passes"
+    ways: dict[str, tuple[CountedAttack, int]] = {
+        first: (bare(model, images, candidates), few),
+        "advlib": (partial(search, model), len(images)),
+        "advlib, by forward passes alone": (partial(search, Opaque(model)), few),
+    }
+    runs = {name: partial(way, images[:n], labels[:n]) for name, (way, n) in ways.items()}
+    measured = in_turn(runs, repeats)
+    rates = {name: evaluations / seconds for name, (seconds, (_, evaluations)) in measured.items()}
+    rows = []
+    for name, (seconds, _) in measured.items():
+        count = ways[name][1]
+        ratio = f"{rates[name] / rates[first]:.2f}"
+        rows.append([name, f"{count}", f"{seconds / count:.2f}", f"{rates[name]:,.0f}", ratio])
+    head = "way | digits | seconds per digit | candidates per second | ratio to bare forward passes"
+    table(f"The exhaustive truth, {candidates:,} candidates for each digit", head, rows)
+
+
 # --- scaling, each measurement in a process of its own ----------------------------------------------
 
 
@@ -389,6 +688,15 @@ def megabytes() -> float:
     return most / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, kB elsewhere
 
 
+# Attacks on a network, digits and classes.
+SCALED: dict[str, Callable[[keras.Model, np.ndarray, np.ndarray], Any]] = {
+    "iterative_fgsm": partial(attacks.iterative_fgsm, epsilon=0.2, step_size=0.01, steps=20),
+    "jsma": lambda model, images, labels: attacks.jsma(model, images, random_targets(labels)),
+    "one_pixel, 1": partial(attacks.one_pixel, pixels=1, generations=5, seed=0),
+    "one_pixel, 5": partial(attacks.one_pixel, pixels=5, generations=5, seed=0),
+}
+
+
 def one_size(attack: str, count: int) -> None:
     """Print seconds, and memory before and after, of one attack on `count` digits."""
     model = classifier.pretrained("mnist")
@@ -396,24 +704,22 @@ def one_size(attack: str, count: int) -> None:
     images, labels = digits.test_images[:count], digits.test_labels[:count]
 
     def run(n: int) -> Any:
-        if attack == "jsma":
-            return attacks.jsma(model, images[:n], random_targets(labels[:n]))
-        return attacks.iterative_fgsm(
-            model, images[:n], labels[:n], epsilon=0.2, step_size=0.01, steps=20
-        )
+        return SCALED[attack](model, images[:n], labels[:n])
 
-    run(min(count, 1000))  # the first call of all traces, and of a size prepares
+    # The first call of all traces, and of a size prepares.
+    run(min(count, 50 if attack.startswith("one_pixel") else 1000))
     before = megabytes()
     start = time.perf_counter()
     run(count)
     print(json.dumps([time.perf_counter() - start, before, megabytes()]))
 
 
-def scaling(counts: Iterable[int]) -> None:
+def scaling(counts: Iterable[int], fewer: Iterable[int]) -> None:
+    """`fewer` are for one_pixel."""
     rows = []
-    for attack in ("iterative_fgsm", "jsma"):
+    for attack in SCALED:
         first = 0.0
-        for count in counts:
+        for count in fewer if attack.startswith("one_pixel") else counts:
             command = [sys.executable, __file__, "--one-size", attack, str(count)]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             seconds, before, after = json.loads(output.splitlines()[-1])
@@ -422,15 +728,18 @@ def scaling(counts: Iterable[int]) -> None:
             sizes = [f"{before:,.0f}", f"{after:,.0f}"]
             rows.append([attack, f"{count:,}", f"{each:.2f}", f"{each / first:.2f}", *sizes])
     head = "attack | images | ms per image | ratio | peak memory before it, MB | peak memory, MB"
-    table("Scaling of advlib: iterative_fgsm with 20 steps, jsma with pairs", head, rows)
+    settings = "iterative_fgsm with 20 steps, jsma with pairs, one_pixel with 5 generations"
+    table(f"Scaling of advlib: {settings}", head, rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare the attacks with other packages'.")
     parser.add_argument("--quick", action="store_true", help="a few digits and steps")
+    parser.add_argument("--only", choices=PARTS, help="one part")
     parser.add_argument("--one-size", nargs=2, metavar=("ATTACK", "COUNT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     tf.get_logger().setLevel("ERROR")
+    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)  # no bars between the tables
     if options.one_size:
         one_size(options.one_size[0], int(options.one_size[1]))
         return
@@ -446,43 +755,63 @@ def main() -> None:
     print("All attack the shipped MNIST network, all digits of a comparison in one batch.", flush=True)
 
     quick = options.quick
+    parts = (options.only,) if options.only else PARTS
     # First: a new process's peak memory begins at that of the one that starts it.
-    scaling((10, 20, 40) if quick else (100, 1000, 10_000))
+    if "scaling" in parts:
+        scaling(*[(10, 20, 40)] * 2 if quick else ((100, 1000, 10_000), (50, 200, 1000)))
     count, repeats = (20, 1) if quick else (500, 3)
     model = classifier.pretrained("mnist")
     digits = data.load("mnist")
     right = predicted(model, digits.test_images[:1100]) == digits.test_labels[:1100]
     images, labels = digits.test_images[:1100][right], digits.test_labels[:1100][right]
-    bare_passes(model, images[: 2 * count], 10)
-    iterated(
-        "Iterated FGSM, untargeted, equal steps",
-        model,
-        images[:count],
-        labels[:count],
-        repeats,
-        targeted=False,
-        epsilon=0.2,
-        step_size=0.001,
-        steps=5 if quick else 200,
-    )
-    iterated(
-        "Iterated FGSM, targeted, early stopping",
-        model,
-        images[:count],
-        labels[:count],
-        repeats,
-        targeted=True,
-        epsilon=0.3,
-        step_size=0.01,
-        steps=5 if quick else 100,
-    )
-    few, some = (2, 4) if quick else (20, 100)
-    for title, network in (
-        ("JSMA", model),
-        ("JSMA on the network with centred logits", centred(model)),
-    ):
-        saliency(title, network, images[:some], labels[:some], few, repeats)
-    every_target(model, images[: 2 * count], labels[: 2 * count])
+    if "bare" in parts:
+        bare_passes(model, images[: 2 * count], 10)
+    if "iterated" in parts:
+        iterated(
+            "Iterated FGSM, untargeted, equal steps",
+            model,
+            images[:count],
+            labels[:count],
+            repeats,
+            targeted=False,
+            epsilon=0.2,
+            step_size=0.001,
+            steps=5 if quick else 200,
+        )
+        iterated(
+            "Iterated FGSM, targeted, early stopping",
+            model,
+            images[:count],
+            labels[:count],
+            repeats,
+            targeted=True,
+            epsilon=0.3,
+            step_size=0.01,
+            steps=5 if quick else 100,
+        )
+    if "saliency" in parts:
+        few, some = (2, 4) if quick else (20, 100)
+        for title, network in (
+            ("JSMA", model),
+            ("JSMA on the network with centred logits", centred(model)),
+        ):
+            saliency(title, network, images[:some], labels[:some], few, repeats)
+    if "every-target" in parts:
+        every_target(model, images[: 2 * count], labels[: 2 * count])
+    if "one-pixel" in parts:
+        alike = labels == labels[0]
+        generations = 2 if quick else 75
+        for pixels in (1, 5):
+            settings = {"pixels": pixels, "generations": generations}
+            some, few = (4, 1) if quick else (20, 3)
+            one_pixel_budget(model, images[alike][:some], labels[alike][:some], few, repeats, **settings)
+        for pixels in (1, 5):
+            settings = {"pixels": pixels, "generations": generations}
+            some, few = (4, 2) if quick else (100, 20)
+            one_pixel_success(model, images[:some], labels[:some], few, **settings)
+    if "truth" in parts:
+        some, levels = (1, 4) if quick else (5, 256)
+        exhaustive(model, images[:some], labels[:some], levels, 1, repeats)
 
 
 if __name__ == "__main__":
