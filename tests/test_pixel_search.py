@@ -681,6 +681,10 @@ def test_population_larger_than_a_block(
     whole = attack(population=50)
     monkeypatch.setattr(_loop, "BATCH_VALUES", 20 * images[0].size)
     np.testing.assert_array_equal(attack(population=50).images, whole.images)
+    monkeypatch.setattr(pixel_search, "GENES_AT_A_TIME", 1)  # one image after the other
+    again = attack(population=50)
+    np.testing.assert_array_equal(again.images, whole.images)
+    np.testing.assert_array_equal(again.evaluations, whole.evaluations)
 
 
 def test_concatenate_takes_records_of_one_kind() -> None:

@@ -1,6 +1,6 @@
 """Attacks that see outputs only and change a few pixels: by evolution, by chance, or trying them all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ from advlib.attacks._candidates import Judge, paint
 from advlib.attacks._result import AttackResult
 
 STRATEGIES = ("rand1", "best1", "random")
+# Genes of the candidates that evolve at a time: 32 MB a copy.
+GENES_AT_A_TIME = 2**23
 
 
 def one_pixel(
@@ -78,7 +80,8 @@ def one_pixel(
     seed : int
         Not negative.
     batch_size : int, optional
-        Images whose candidates are judged together; by default as many as memory should hold.
+        Images that evolve at a time; by default as many as hold some eight million genes. Whatever
+        it is, candidates are judged in blocks that memory can hold.
 
     Returns
     -------
@@ -105,64 +108,85 @@ def one_pixel(
     seed = check_integer(seed, "seed", low=0)
 
     judge = Judge(model, images, labels, targeted=targeted, pixels=pixels)
-    if batch_size is not None:
-        judge.block = min(judge.block, batch_size * population)
     success = judge.unchanged()
+    rest = np.flatnonzero(~success)
     iterations, evaluations = np.zeros(len(images), np.int64), np.ones(len(images), np.int64)
+    attacked = images.copy()
+    keys = _keys(images, labels, seed)
+    genes = pixels * (2 + channels)
+    size = batch_size or max(1, GENES_AT_A_TIME // (population * genes))
+
+    def breed(
+        keys: tf.Tensor, generation: int, genomes: tf.Tensor | None, odds: tf.Tensor | None
+    ) -> tf.Tensor:
+        if genomes is None:
+            return _first(keys, population, genes)
+        return _rivals(strategy, genomes, odds, keys, tf.constant(generation), *dither, recombination)
 
     def express(genomes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Places (m, k) and values (m, k, channels) of genomes (m, k · (2 + channels)) in [0, 1]."""
-        genes = tf.reshape(genomes, (-1, pixels, 2 + channels))
+        """Places (m, k) and values (m, k, channels) of genomes (…, genes) in [0, 1]."""
         sizes = [height, width, *[levels] * channels]
-        steps = tf.minimum(tf.cast(genes * sizes, tf.int32), tf.constant(sizes) - 1)
+        steps = tf.cast(tf.reshape(genomes, (-1, pixels, 2 + channels)) * sizes, tf.int32)
+        steps = tf.minimum(steps, tf.constant(sizes) - 1)
         values = tf.cast(steps[..., 2:], tf.float32) / tf.cast(levels - 1, tf.float32)
         return steps[..., 0] * width + steps[..., 1], values
 
-    active = np.flatnonzero(~success)
-    final = np.zeros((len(images), pixels * (2 + channels)), np.float32)
-    keys = tf.constant(_keys(images, labels, seed))
-    genomes, odds = tf.zeros(()), tf.zeros(())
-    with tqdm(total=generations + 1, desc="evolving", unit="generation") as bar:
-        for generation in range(generations + 1):
-            if not active.size:
-                break
-            some = tf.gather(keys, active)
-            if generation == 0:
-                rivals = _first(some, population, final.shape[1])
-            else:
-                rivals = _rivals(
-                    strategy, genomes, odds, some, tf.constant(generation), *dither, recombination
-                )
-            judged = judge(np.repeat(active, population), *express(rivals))
-            odds_of_rivals, hit = (tf.reshape(values, (-1, population)) for values in judged)
-            if generation == 0:
-                genomes, odds = rivals, odds_of_rivals
-            else:
-                better = odds_of_rivals >= odds
-                genomes = tf.where(better[..., None], rivals, genomes)
-                odds = tf.where(better, odds_of_rivals, odds)
-            evaluations[active] += population
-            iterations[active] = generation
-
-            # Of the rivals that succeed the best, or else the best of the population.
-            done = tf.reduce_any(hit, axis=1)
-            best = tf.argmax(
-                tf.where(done[:, None], tf.where(hit, odds_of_rivals, -np.inf), odds), axis=1
+    groups = [rest[start : start + size] for start in range(0, len(rest), size)]
+    with tqdm(total=len(groups) * (generations + 1), desc="evolving", unit="generation") as bar:
+        for group in groups:
+            best, success[group], iterations[group] = _evolve(
+                judge, group, tf.constant(keys[group]), breed, express, generations, bar
             )
-            source = tf.where(done[:, None, None], rivals, genomes)
-            final[active] = tf.gather(source, best, batch_dims=1).numpy()
-            success[active] = done.numpy()
-            active = active[~done.numpy()]
-            genomes, odds = tf.boolean_mask(genomes, ~done), tf.boolean_mask(odds, ~done)
-            bar.update()
-            bar.set_postfix(images=active.size)
-    attacked = images.copy()
-    searched = np.flatnonzero(evaluations > 1)
-    if searched.size:
-        place, values = express(tf.constant(final[searched]))
-        painted = paint(tf.constant(images[searched]), tf.range(searched.size), place, values)
-        attacked[searched] = painted.numpy()
+            painted = paint(tf.constant(images[group]), tf.range(len(group)), *express(best))
+            attacked[group] = painted.numpy()
+            evaluations[group] += population * (1 + iterations[group])
     return AttackResult(attacked, success, iterations, evaluations)
+
+
+def _evolve(
+    judge: Judge,
+    group: np.ndarray,
+    keys: tf.Tensor,
+    breed: Callable[[tf.Tensor, int, tf.Tensor | None, tf.Tensor | None], tf.Tensor],
+    express: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    generations: int,
+    bar: tqdm,
+) -> tuple[tf.Tensor, np.ndarray, np.ndarray]:
+    """Evolve the candidates of some images, rising indices (n,), till each succeeds or time is up.
+
+    Returns the best genomes (n, genes), success, bool (n,), and the last generation of each, (n,).
+    """
+    success, last = np.zeros(len(group), bool), np.zeros(len(group), np.int64)
+    active = np.arange(len(group))
+    genomes = odds = None
+    for generation in range(generations + 1):
+        rivals = breed(tf.gather(keys, active), generation, genomes, odds)
+        population = rivals.shape[1]
+        judged = judge(np.repeat(group[active], population), *express(rivals))
+        odds_of_rivals, hit = (tf.reshape(values, (-1, population)) for values in judged)
+        if genomes is None:
+            genomes, odds = rivals, odds_of_rivals
+            final = np.zeros((len(group), rivals.shape[2]), np.float32)
+        else:
+            better = odds_of_rivals >= odds
+            genomes = tf.where(better[..., None], rivals, genomes)
+            odds = tf.where(better, odds_of_rivals, odds)
+
+        # Of the rivals that succeed the best, or else the best of the population.
+        done = tf.reduce_any(hit, axis=1)
+        merit = tf.where(done[:, None], tf.where(hit, odds_of_rivals, -np.inf), odds)
+        source = tf.where(done[:, None, None], rivals, genomes)
+        final[active] = tf.gather(source, tf.argmax(merit, axis=1), batch_dims=1).numpy()
+        success[active] = done.numpy()
+        last[active] = generation
+        active = active[~done.numpy()]
+        genomes, odds = tf.boolean_mask(genomes, ~done), tf.boolean_mask(odds, ~done)
+        bar.update()
+        bar.set_postfix(images=active.size)
+        if not active.size:
+            break
+    bar.update(generations - generation)
+    return tf.constant(final), success, last
 
 
 def _check_mutation(mutation: Any) -> tuple[float, float]:

@@ -746,13 +746,15 @@ def main() -> None:
 
     print("# Attacks compared\n")
     print(f"{processor()}, {os.cpu_count()} cores. Python {platform.python_version()}", end="")
-    for package in ("tensorflow", "keras", "numpy", *(("torch",) if find_spec("torch") else ())):
+    packages = ["tensorflow", "keras", "numpy", "scipy", *(["torch"] if find_spec("torch") else [])]
+    for package in packages:
         print(f", {package} {metadata.version(package)}", end="")
     print(".")
     for name, module, distribution in PEERS:
         version = f"version {metadata.version(distribution)}" if find_spec(module) else "not installed"
         print(f"{name}: {version}{'' if find_spec(module) else ', left out'}.")
-    print("All attack the shipped MNIST network, all digits of a comparison in one batch.", flush=True)
+    print("All attack the shipped MNIST network, all digits of a comparison in one batch,", end=" ")
+    print("but torchattacks' JSMA and OnePixel and SciPy one by one.", flush=True)
 
     quick = options.quick
     parts = (options.only,) if options.only else PARTS
