@@ -600,12 +600,19 @@ def populations(
     ValueError
         If the arrays are not of that form, or the lengths differ.
     """
-    if np.ndim(heights) != 2 or not np.isfinite(heights).all():
-        raise ValueError(f"heights must be finite, of shape (rows, columns), got {np.shape(heights)}")
+    if np.ndim(heights) != 2 or min(np.shape(heights)) < 2:
+        raise ValueError(f"heights must have shape (rows, columns), 2 at least, got {np.shape(heights)}")
+    if not np.isfinite(heights).all():
+        raise ValueError("heights must be finite")
     if len(points) == 0:
         raise ValueError("points must hold at least one population, got none")
     if any(np.ndim(each) != 2 or np.shape(each)[1] != 2 for each in points):
         raise ValueError("points must be arrays of shape (n, 2), of x and y")
+    if not all(((np.asarray(each) >= 0) & (np.asarray(each) <= 1)).all() for each in points):
+        raise ValueError("points must lie between 0 and 1")
+    # A cell's middle is where its height was taken.
+    half = [0.5 / (size - 1) for size in np.shape(heights)]
+    extent = (-half[1], 1 + half[1], -half[0], 1 + half[0])
     titles = _titles(titles, len(points))
     columns = min(2, len(points))
     rows = -(-len(points) // columns)
@@ -613,7 +620,7 @@ def populations(
         for spot in axes.flat[len(points) :]:
             spot.set_axis_off()
         for spot, each, title in zip(axes.flat, points, titles, strict=False):
-            shown = spot.imshow(heights, cmap="Greys", origin="lower", extent=(0, 1, 0, 1))
+            shown = spot.imshow(heights, cmap="Greys", origin="lower", extent=extent)
             spot.plot(
                 np.asarray(each)[:, 0],
                 np.asarray(each)[:, 1],
@@ -652,7 +659,7 @@ def pixel_maps(
     label : str
         Of the numbers.
     columns : int
-        Images side by side; more go into further rows of two.
+        Images side by side, each above its map; more go below them.
 
     Returns
     -------

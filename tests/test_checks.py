@@ -199,7 +199,15 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
     ),
     "landscape": (
         lambda: plots.populations(np.ones(3), [np.ones((1, 2))], [""], label=""),
-        r"heights must be finite, of shape \(rows, columns\), got \(3,\)",
+        r"heights must have shape \(rows, columns\), 2 at least, got \(3,\)",
+    ),
+    "bottomless": (
+        lambda: plots.populations(np.full((3, 3), np.nan), [np.ones((1, 2))], [""], label=""),
+        "heights must be finite",
+    ),
+    "points outside": (
+        lambda: plots.populations(np.ones((3, 3)), [np.full((1, 2), 1.1)], [""], label=""),
+        "points must lie between 0 and 1",
     ),
     "no population": (
         lambda: plots.populations(np.ones((3, 3)), [], [], label=""),
@@ -365,11 +373,11 @@ BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
             ({"population": 4}, "population must be a whole number of at least 5, got 4"),
             ({"generations": -1}, "generations must be a whole number of at least 0, got -1"),
             ({"strategy": "best2"}, "strategy must be one of rand1, best1, random, got 'best2'"),
-            ({"mutation": 2.5}, "mutation must be a number from 0 to 2, got 2.5"),
-            ({"mutation": -0.1}, "mutation must be a number from 0 to 2, got -0.1"),
+            ({"mutation": 2.5}, "mutation must be a number from 0 to 2, or two of them .*, got 2.5"),
+            ({"mutation": -0.1}, "mutation must be .*, got -0.1"),
             ({"mutation": np.nan}, "mutation must be a number"),
-            ({"mutation": (0.5, 3)}, "mutation must be a number from 0 to 2, got 3"),
-            ({"mutation": (1, 0.5)}, r"mutation must be .*, or two that do not fall, got \(1, 0.5\)"),
+            ({"mutation": (0.5, 3)}, r"mutation must be .*, or two .*, got \(0.5, 3\)"),
+            ({"mutation": (1, 0.5)}, r"mutation must be .*, or two .* not fall, got \(1, 0.5\)"),
             ({"mutation": (0.5, 1, 2)}, "mutation must be a number from 0 to 2, or two"),
             ({"mutation": "0.5"}, "mutation must be a number"),
             ({"recombination": 1.5}, "recombination must be a number from 0 to 1, got 1.5"),
@@ -377,9 +385,9 @@ BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
         )
     ),
     *(
-        (attack, {"levels": bad}, "levels must be a whole number of at least 2")
+        (attack, {"levels": bad}, "levels must be a whole number from 2 to 65536")
         for attack in ("one_pixel", "one_pixel_search")
-        for bad in (1, 2.5, True, "256")
+        for bad in (1, 2**17, 2.5, True, "256")
     ),
     ("jsma", {"search": "triple"}, 'search must be "pair" or "single", got \'triple\''),
 ]

@@ -21,6 +21,11 @@ RANDOM = np.random.default_rng(5)
 GREY, COLOUR = (9, 7, 1), (9, 7, 3)
 
 
+@pytest.fixture(autouse=True)
+def the_same_random_numbers_for_every_test() -> None:
+    RANDOM.bit_generator.state = np.random.default_rng(5).bit_generator.state
+
+
 def paint_one_by_one(
     images: np.ndarray, image: np.ndarray, place: np.ndarray, values: np.ndarray
 ) -> np.ndarray:
@@ -82,6 +87,31 @@ STACKS: dict[str, Callable[[], keras.Model]] = {
 }
 
 
+def sequential(*, added: bool = False, with_input: bool = True) -> keras.Model:
+    layers = [
+        *([keras.Input(GREY)] if with_input else []),
+        keras.layers.Conv2D(4, 3, strides=2, activation="relu"),
+        keras.layers.Flatten(),
+        keras.layers.Dropout(0.9),
+        keras.layers.Dense(4),
+    ]
+    if not added:
+        model = keras.Sequential(layers)
+    else:
+        model = keras.Sequential()
+        for layer in layers:
+            model.add(layer)
+    model(np.zeros((1, *GREY), np.float32))
+    return model
+
+
+STACKS |= {
+    "sequential": sequential,
+    "sequential, layers added": partial(sequential, added=True),
+    "sequential, without input": partial(sequential, with_input=False),
+}
+
+
 def every_candidate(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
     """Every pixel of the images with one value each: image, place, values."""
     _, height, width, channels = images.shape
@@ -91,7 +121,7 @@ def every_candidate(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
 
 
 def assert_windows_agree(model: keras.Model, images: np.ndarray) -> None:
-    assert _candidates.leading_convolutions(model)
+    assert _candidates.take_apart(model).convolutions
     arguments = [tf.constant(array) for array in every_candidate(model, images)]
     plain, windowed = (
         tf.function(way)(model, tf.constant(images), *arguments).numpy()
@@ -112,10 +142,11 @@ def test_windows_give_the_logits_of_forward_passes(kind: str) -> None:
 
 
 def test_windows_on_the_book_s_network(digits: data.Dataset, model: keras.Model) -> None:
-    assert len(_candidates.leading_convolutions(model)) == 3
+    assert len(_candidates.take_apart(model).convolutions) == 3
     assert_windows_agree(model, digits.test_images[:4])
 
 
+# Should another seed fail: for some shapes TensorFlow's own convolution, by oneDNN, is wrong in batches.
 @pytest.mark.parametrize("seed", range(6))
 def test_windows_of_any_convolutions(seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -191,16 +222,16 @@ WITHOUT_WINDOWS: dict[str, Callable[[], keras.Model]] = {
 def test_models_of_all_kinds_are_searched_rightly(kind: str) -> None:
     if kind == "seemingly":
         model = seemingly_a_convolution()
-        assert _candidates.leading_convolutions(model)
+        assert _candidates.take_apart(model).convolutions
     elif kind == "dropout after":
         inside = convolutional(GREY, filters=3, classes=4, seed=0)
         dropped = keras.layers.Dropout(0.9)(inside.layers[1].output)
         outputs = keras.layers.Dense(4)(keras.layers.Flatten()(dropped))
         model = keras.Model(inside.input, outputs)
-        assert _candidates.leading_convolutions(model)
+        assert _candidates.take_apart(model).convolutions
     else:
         model = WITHOUT_WINDOWS[kind]()
-        assert not _candidates.leading_convolutions(model)
+        assert not _candidates.take_apart(model).convolutions
     shape = (9, 7, 1) if kind == "any size" else model.input_shape[1:]
     assert_search_is_right(model, RANDOM.random((2, *shape), np.float32), levels=3)
 
@@ -299,27 +330,48 @@ def test_a_search_can_be_made_in_parts(digits: data.Dataset, model: keras.Model)
         np.testing.assert_array_equal(getattr(together, field), getattr(whole, field))
 
 
-def test_candidates_in_doubt_are_judged_by_forward_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = convolutional(COLOUR, filters=6, classes=5, seed=1)
-    images = RANDOM.random((4, *COLOUR), np.float32)
-    image, place, values = every_candidate(model, images)
-    arguments = [tf.constant(array) for array in (image, place, values)]
-    classes, targeted = tf.zeros(4, tf.int32), tf.constant(False)
+@pytest.mark.parametrize("seed", range(3))
+def test_rounding_errors_of_windows_do_not_decide(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two logits z and -z, and a candidate at the border: all that matters is the last bit."""
+    random = np.random.default_rng(seed)
+    model = stack(GREY, {"kernel_size": 3}, {"kernel_size": 2}, classes=2)
+    images = random.random((3, *GREY), np.float32)
+    kernel, _ = model.layers[-1].get_weights()
+    kernel[:, 1] = -kernel[:, 0]
+    model.layers[-1].set_weights([kernel, np.zeros(2, np.float32)])
+    levels = 16
+    place, level = np.divmod(random.permutation(63 * levels), levels)
+    painted = np.repeat(images[:1], len(place), axis=0)
+    painted.reshape(len(place), -1)[np.arange(len(place)), place] = level / (levels - 1)
+    border = np.median(model(painted).numpy()[:, 0])
+    model.layers[-1].set_weights([kernel, np.array([-border, border], np.float32)])
 
-    def wrong(*all_of_them: Any) -> tf.Tensor:
-        """Windows whose logits are off by as much as rounding errors may be."""
-        logits = _candidates._painted_logits(*all_of_them)
-        noise = tf.constant(RANDOM.uniform(-1, 1, logits.shape).astype(np.float32))
-        return logits + noise * tf.reduce_max(tf.abs(logits), axis=1, keepdims=True) * 4e-5
+    labels = model(images).numpy().argmax(axis=1)
+    arguments = model, images, labels
+    assert _candidates.take_apart(model).convolutions
+    found = attacks.one_pixel_search(*arguments, levels=levels)
+    assert 0 < found.hits[0].sum() < 63 * levels
 
-    plain = _candidates._judge_painted(model, tf.constant(images), classes, targeted, *arguments)
-    ties = plain[2].numpy()
-    ties.sort(axis=1)
-    monkeypatch.setattr(_candidates, "_windowed_logits", wrong)
-    judged = _candidates._judge_windows(model, tf.constant(images), classes, targeted, *arguments)
-    np.testing.assert_array_equal(judged[1], plain[1])
-    in_doubt = ties[:, -1] - ties[:, -2] < 1e-5 * np.abs(ties).max(axis=1)
-    np.testing.assert_array_equal(judged[2].numpy()[in_doubt], plain[2].numpy()[in_doubt])
+    def off(*all_of_them: Any) -> tf.Tensor:
+        """Windows whose logits are off by half of what counts as in doubt."""
+        logits = windowed(*all_of_them)
+        sign = tf.where(tf.range(tf.shape(logits)[0]) % 2 == 0, 1.0, -1.0)[:, None]
+        return logits + sign * [[0.005, 0.0]] * tf.reduce_max(tf.abs(logits))
+
+    windowed = _candidates._windowed_logits
+    monkeypatch.setattr(_candidates.Judge, "_windows_agree", lambda self: True)
+    monkeypatch.setattr(_candidates, "_windowed_logits", off)
+    for doubt, same in ((0.01, True), (0.0, False)):
+        monkeypatch.setattr(_candidates, "DOUBT", doubt)
+        _loop._COMPILED.clear()
+        again = attacks.one_pixel_search(*arguments, levels=levels)
+        assert np.array_equal(again.hits, found.hits) == same
+    _loop._COMPILED.clear()
+    # Nor do they, if windows are not used at all.
+    monkeypatch.setattr(_candidates.Judge, "_windows_agree", lambda self: False)
+    again = attacks.one_pixel_search(*arguments, levels=levels)
+    np.testing.assert_array_equal(again.hits, found.hits)
+    np.testing.assert_array_equal(again.success, found.success)
 
 
 def test_ties_are_settled_as_a_forward_pass_settles_them() -> None:
@@ -554,16 +606,30 @@ def test_as_good_a_minimum_as_scipy_s(digits: data.Dataset, model: keras.Model) 
     certain = keras.models.clone_model(model)
     certain.set_weights(model.get_weights())
     certain.get_layer("logits").set_weights([kernel, bias + 100 * (np.arange(10) == label)])
-    population, generations, pixels = 30, 12, 2
+    population, generations, pixels = 30, 25, 2
 
     def objective(genomes: np.ndarray) -> np.ndarray:
         genes = genomes.T.reshape(-1, pixels, 3)
         place = np.minimum(genes[..., :2] * 28, 27).astype(np.int32) @ [28, 1]
         levels = np.minimum(genes[..., 2:] * 256, 255).astype(int).astype(np.float32)
-        painted = paint_one_by_one(image[None], np.zeros(len(genes), int), place, levels / 255)
+        painted = np.repeat(image[None], len(genes), axis=0)
+        for pixel in range(pixels):  # of two at the same place the later
+            flat = painted.reshape(len(genes), -1)
+            flat[np.arange(len(genes)), place[:, pixel]] = levels[:, pixel, 0] / 255
         odds = _candidates._odds(certain(painted), tf.fill(len(genes), label), tf.constant(False))
         return -odds.numpy()
 
+    attack = partial(
+        attacks.one_pixel,
+        certain,
+        image[None],
+        np.array([label]),
+        pixels=pixels,
+        population=population,
+        generations=generations,
+        mutation=(0.5, 1),
+        recombination=0.7,
+    )
     ours, scipys = [], []
     for seed in range(25):
         start = np.random.default_rng(seed).random((population, 3 * pixels))
@@ -583,41 +649,18 @@ def test_as_good_a_minimum_as_scipy_s(digits: data.Dataset, model: keras.Model) 
         )
         assert solution.nfev == generations + 1  # calls of the vectorised objective
         scipys.append(solution.fun)
-        result = attacks.one_pixel(
-            certain,
-            image[None],
-            np.array([label]),
-            pixels=pixels,
-            population=population,
-            generations=generations,
-            strategy="best1",
-            mutation=(0.5, 1),
-            recombination=0.7,
-            seed=seed,
-        )
+        result = attack(strategy="best1", seed=seed)
         assert result.evaluations[0] == 1 + population * solution.nfev
         ours.append(-_odds_of(certain, result.images[0], label, targeted=False)[0])
     # Neither is smaller than the other.
     assert mannwhitneyu(ours, scipys, alternative="two-sided").pvalue > 0.02
-    # The test would notice: half of the generations is worse.
-    fewer = [
-        -_odds_of(
-            certain,
-            attacks.one_pixel(
-                certain,
-                image[None],
-                np.array([label]),
-                pixels=pixels,
-                population=population,
-                generations=0,
-                seed=seed,
-            ).images[0],
-            label,
-            targeted=False,
-        )[0]
-        for seed in range(25)
-    ]
-    assert mannwhitneyu(fewer, scipys, alternative="greater").pvalue < 1e-3
+    # The test would notice that evolution is another, or none.
+    for strategy in ("rand1", "random"):
+        other = [
+            -_odds_of(certain, attack(strategy=strategy, seed=seed).images[0], label, targeted=False)[0]
+            for seed in range(25)
+        ]
+        assert mannwhitneyu(other, scipys, alternative="greater").pvalue < 1e-3
 
 
 def test_evolution_is_better_than_chance_at_equal_cost() -> None:

@@ -181,7 +181,9 @@ def test_populations_lie_on_their_landscape() -> None:
         np.testing.assert_array_equal(axes.lines[0].get_xydata(), each)
         np.testing.assert_array_equal(axes.images[0].get_array(), heights)
         assert axes.images[0].origin == "lower"  # y grows upward
-        np.testing.assert_array_equal(axes.images[0].get_extent(), [0, 1, 0, 1])
+        # Cells of 1/3 by 1/2, the first and last of which begin and end half a cell outside.
+        np.testing.assert_allclose(axes.images[0].get_extent(), [-1 / 6, 7 / 6, -1 / 4, 5 / 4])
+        assert (axes.get_xlim(), axes.get_ylim()) == ((0, 1), (0, 1))
     assert figure.axes[-1].get_xlabel() == "height"
 
 

@@ -3,11 +3,11 @@
     python tools/weights.py
 
 Trains the networks (a minute), then attacks them (about half an hour on two cores). The attacks are
-made part by part; after an interruption, the parts that are in _build/attacks are not made again while
-the network's weights are the same.
+made part by part: after an interruption, those that are in _build/attacks are not made again.
 """
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +104,7 @@ def attack(
     arrays: Arrays = {"indices": indices, **whole}
     target = FOLDER / f"{kind}_{dataset.name}.npz"
     store(target, lambda path: np.savez_compressed(path, **arrays))
+    shutil.rmtree(folder)
 
 
 def main() -> None:

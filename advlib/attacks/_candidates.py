@@ -19,8 +19,8 @@ from advlib.attacks import _loop
 WINDOW_VALUES = 2**24
 # Residues of a pixel's place modulo the strides: as many windows, each with a graph of its own.
 MOST_RESIDUES = 64
-# Where the decision hangs on less than this share of the largest logit, windows do not decide it: their
-# logits differ from a forward pass's by rounding errors, some ten times less than this.
+# Where the two largest logits differ by less than this share of the largest in the block, windows do not
+# decide: their logits differ from a forward pass's by rounding errors, ten times less than this.
 DOUBT = 1e-4
 NAMES = "linear relu leaky_relu elu selu gelu silu softplus sigmoid tanh"
 ELEMENTWISE = tuple(keras.activations.get(name) for name in NAMES.split())
@@ -58,29 +58,29 @@ def paint(images: tf.Tensor, image: tf.Tensor, place: tf.Tensor, values: tf.Tens
 def _painted_logits(
     model: keras.Model, images: tf.Tensor, image: tf.Tensor, place: tf.Tensor, values: tf.Tensor
 ) -> tf.Tensor:
-    """Logits (m, classes) by forward passes."""
-    return _loop.logits_of(model, paint(images, image, place, values))
+    """Logits (m, classes) by a forward pass."""
+    # One candidate more: one alone is multiplied by another routine, which rounds otherwise.
+    image, place, values = (tf.concat([array, array[:1]], 0) for array in (image, place, values))
+    return _loop.logits_of(model, paint(images, image, place, values))[:-1]
 
 
 # --- one pixel, through windows --------------------------------------------------------------------
 
 
-def leading_convolutions(model: keras.Model) -> list[keras.layers.Conv2D]:
-    """The layers that a model without branches begins with, as far as windows save work.
+class Parts(NamedTuple):
+    """A model taken apart: convolutions that windows pass through, and the layers that follow."""
+
+    convolutions: list[keras.layers.Conv2D]
+    others: list[keras.layers.Layer]
+
+
+def take_apart(model: keras.Model) -> Parts:
+    """Find the convolutions that a model begins with, as far as windows save work.
 
     A convolution is passed through by windows while that takes fewer multiplications than all of it.
-    Empty where the model begins otherwise or has branches.
+    There are none where the model begins otherwise or is no plain stack of layers.
     """
-    if not type(model).__module__.startswith("keras.") or len(model.inputs or ()) != 1:
-        return []  # subclasses may do in `call` what they like
-    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    values = model.inputs[0]
-    for layer in layers:
-        if layer.input is not values:
-            return []
-        values = layer.output
-    if values is not model.outputs[0] or None in model.input_shape[1:]:
-        return []
+    layers = _stack(model)
     convolutions: list[keras.layers.Conv2D] = []
     window, residues = (1, 1), 1
     for layer in layers:
@@ -101,7 +101,24 @@ def leading_convolutions(model: keras.Model) -> list[keras.layers.Conv2D]:
             break
         convolutions.append(layer)
         window = reached[0], reached[1]
-    return convolutions
+    return Parts(convolutions, layers[len(convolutions) :])
+
+
+def _stack(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of a model that calls one after the other; none where it does otherwise."""
+    if not type(model).__module__.startswith("keras.") or len(model.inputs or ()) != 1:
+        return []  # subclasses may do in `call` what they like
+    if None in model.input_shape[1:]:
+        return []
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    if isinstance(model, keras.Sequential):
+        return layers
+    values = model.inputs[0]
+    for layer in layers:
+        if layer.input is not values:
+            return []
+        values = layer.output
+    return layers if values is model.outputs[0] else []
 
 
 class _Reach(NamedTuple):
@@ -131,7 +148,7 @@ def _windowed_logits(
     model: keras.Model, images: tf.Tensor, image: tf.Tensor, place: tf.Tensor, values: tf.Tensor
 ) -> tf.Tensor:
     """Logits (m, classes) where one pixel changes, k = 1."""
-    convolutions = leading_convolutions(model)
+    convolutions, others = take_apart(model)
     height, width, channels = images.shape[1:]
     place = place[:, 0]
     old = tf.gather(tf.reshape(images, (-1, channels)), image * (height * width) + place)
@@ -167,8 +184,7 @@ def _windowed_logits(
     maps = tf.gather(x, image)  # (m, height, width, filters) of the last convolution
     flat = tf.reshape(maps, (-1, x.shape[3]))
     flat = tf.tensor_scatter_nd_add(flat, tf.concat(spots, 0), tf.concat(differences, 0))
-    rest = keras.Model(convolutions[-1].output, model.output)
-    return _loop.logits_of(rest, tf.reshape(flat, tf.shape(maps)))
+    return _loop.logits_of(keras.Sequential(others), tf.reshape(flat, tf.shape(maps)))
 
 
 def _last_window(
@@ -244,12 +260,6 @@ def _odds(logits: tf.Tensor, classes: tf.Tensor, targeted: tf.Tensor) -> tf.Tens
     return tf.where(tf.reduce_all(tf.math.is_finite(logits), axis=1), odds, -np.inf)
 
 
-def _doubt(logits: tf.Tensor) -> tf.Tensor:
-    """Whether the largest two logits are so near that rounding errors may decide: bool (m,)."""
-    largest = tf.math.top_k(logits, 2).values
-    return largest[:, 0] - largest[:, 1] <= DOUBT * tf.reduce_max(tf.abs(logits), axis=1)
-
-
 def _judge_painted(
     model: keras.Model,
     images: tf.Tensor,
@@ -274,14 +284,12 @@ def _judge_windows(
     place: tf.Tensor,
     values: tf.Tensor,
 ) -> tuple[tf.Tensor, ...]:
-    """The same through windows; those in doubt are judged by a forward pass."""
+    """The same through windows; and whether rounding errors may decide on success, bool (m,)."""
     logits = _windowed_logits(model, images, image, place, values)
-    doubt = tf.where(_doubt(logits))
-    if tf.size(doubt) > 0:
-        some = (tf.gather_nd(array, doubt) for array in (image, place, values))
-        logits = tf.tensor_scatter_nd_update(logits, doubt, _painted_logits(model, images, *some))
     classes = tf.gather(classes, image)
-    return _odds(logits, classes, targeted), _loop.fooled(logits, classes, targeted), logits
+    largest = tf.math.top_k(logits, 2).values
+    doubt = largest[:, 0] - largest[:, 1] <= DOUBT * tf.reduce_max(tf.abs(logits))
+    return _odds(logits, classes, targeted), _loop.fooled(logits, classes, targeted), logits, doubt
 
 
 class Judge:
@@ -306,28 +314,19 @@ class Judge:
         self._classes = tf.constant(classes, tf.int32)
         self._targeted = tf.constant(targeted)
         self._compiled: dict[Any, Any] = {}
-        self._way: Any = _judge_painted
-        # Candidates at a time. Two at least: one alone is multiplied by another routine, which rounds
-        # otherwise.
-        self.block = max(2, _loop.fitting_batch(images))
-        self._painted_block = self.block
-        convolutions = leading_convolutions(model) if pixels == 1 else []
-        if convolutions and self._windows_agree():
-            self._way = _judge_windows
-            self.block = max(2, WINDOW_VALUES // math.prod(convolutions[-1].output.shape[1:]))
+        self._painted_block = _loop.fitting_batch(images)
+        self.block = self._painted_block  # candidates at a time
+        self._windowed = False
+        parts = take_apart(model)
+        if pixels == 1 and parts.convolutions and self._windows_agree():
+            self._windowed = True
+            self.block = max(1, WINDOW_VALUES // _largest(parts))
 
     def unchanged(self) -> np.ndarray:
         """Whether each image is a success as it is: bool (n,)."""
         image = np.arange(len(self._images))
         place = tf.zeros((len(image), 1), tf.int32)
-        parts = _parts(len(image), self._painted_block)
-        values = self._images[:, :1, 0]
-        return np.concatenate(
-            [
-                self._judged(_judge_painted, image[part], place[part], values[part])[1].numpy()
-                for part in parts
-            ]
-        )
+        return self._fooled(image, place, self._images[:, :1, 0])
 
     def __call__(
         self, image: np.ndarray, place: tf.Tensor, values: tf.Tensor
@@ -337,23 +336,45 @@ class Judge:
         Parameters
         ----------
         image : array, integer, (m,)
-            Rising.
         place, values : tensors
             As `paint` takes them.
         """
-        judged = [
-            self._judged(self._way, image[part], place[part], values[part])[:2]
+        blocks = [
+            self._of_block(image[part], place[part], values[part])
             for part in _parts(len(image), self.block)
         ]
-        odds, success = zip(*judged, strict=True)
+        odds, success = zip(*blocks, strict=True)
         return tf.concat(odds, 0), tf.concat(success, 0)
+
+    def _of_block(
+        self, image: np.ndarray, place: tf.Tensor, values: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        if not self._windowed:
+            return self._judged(_judge_painted, image, place, values)[:2]
+        odds, success, _, doubt = self._judged(_judge_windows, image, place, values)
+        some = np.flatnonzero(doubt)
+        if some.size:
+            # Their odds stay: those of an image must not depend on what else is in the block.
+            again = self._fooled(image[some], tf.gather(place, some), tf.gather(values, some))
+            success = tf.tensor_scatter_nd_update(success, some[:, None], again)
+        return odds, success
+
+    def _fooled(self, image: np.ndarray, place: tf.Tensor, values: tf.Tensor) -> np.ndarray:
+        """Success by forward passes, bool (m,)."""
+        return np.concatenate(
+            [
+                self._judged(_judge_painted, image[part], place[part], values[part])[1]
+                for part in _parts(len(image), self._painted_block)
+            ]
+        )
 
     def _judged(
         self, way: Any, image: np.ndarray, place: tf.Tensor, values: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
-        here = slice(image[0], image[-1] + 1)
-        which = tf.constant(image - image[0], tf.int32)
-        arguments = self._images[here], self._classes[here], self._targeted, which, place, values
+        used, which = np.unique(image, return_inverse=True)
+        images, classes = tf.gather(self._images, used), tf.gather(self._classes, used)
+        which = tf.constant(which.reshape(-1), tf.int32)
+        arguments = images, classes, self._targeted, which, place, values
         form = way, place.shape[1]
         if form not in self._compiled:
             self._compiled[form] = _loop.compiled(self._model, way, *arguments)
@@ -362,11 +383,12 @@ class Judge:
     def _windows_agree(self) -> bool:
         """Whether windows give the logits of forward passes, to a tenth of what counts as in doubt.
 
-        A layer may not be what it seems, and rounding errors may be large where logits nearly cancel.
+        Tried for a few candidates: a layer may not be what it seems, and rounding errors may be large
+        where logits nearly cancel.
         """
         random = np.random.default_rng(0)
         count, height, width, channels = self._images.shape
-        image = np.sort(random.integers(0, min(count, 8), 32))
+        image = random.integers(0, min(count, 8), 32)
         place = tf.constant(random.integers(0, height * width, (32, 1)), tf.int32)
         values = tf.constant(random.random((32, 1, channels), np.float32))
         plain, windowed = (
@@ -374,6 +396,18 @@ class Judge:
         )
         error = tf.reduce_max(tf.abs(windowed - plain))
         return bool(error <= DOUBT / 10 * tf.reduce_max(tf.abs(plain)))
+
+
+def _largest(parts: Parts) -> int:
+    """Values of the largest array of a candidate on its way through windows and later layers."""
+    sizes = [math.prod(parts.convolutions[-1].output.shape[1:])]
+    window = [1, 1]
+    for layer in parts.convolutions:
+        for axis in (0, 1):
+            window[axis] = (window[axis] + layer.kernel.shape[axis] - 2) // layer.strides[axis] + 1
+        sizes.append(math.prod(window) * layer.filters)
+    sizes += [math.prod(filter(None, layer.output.shape[1:])) for layer in parts.others]
+    return max(sizes)
 
 
 def _parts(count: int, size: int) -> list[slice]:

@@ -1,4 +1,4 @@
-"""The loop that all gradient attacks share: look, leave if done, else step."""
+"""What attacks share: checks, compiling, and for gradients the loop: look, leave if done, else step."""
 
 import math
 import weakref

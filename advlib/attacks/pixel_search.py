@@ -41,15 +41,16 @@ def one_pixel(
     population is drawn at random (a Latin hypercube). In each generation every candidate :math:`v_i`
     gets a rival: the mutant :math:`v_a + F (v_b - v_c)` of three others, chosen at random, of which
     each component is taken with probability `recombination` (one at least) and the rest from
-    :math:`v_i`. The rival takes the candidate's place if its odds of success are no lower (Storn and
-    Price 1997, https://doi.org/10.1023/A:1008202821328). The defaults are Su et al.'s; what they do
-    not say is done as by `scipy.optimize.differential_evolution`: components that leave their range
-    are drawn anew. (They draw the first values from a normal distribution, and leave it open
-    what happens to those outside the range.)
+    :math:`v_i` (Storn and Price 1997, https://doi.org/10.1023/A:1008202821328). The rival takes the
+    candidate's place if its odds of success are no lower. Population, generations, strategy, F and
+    recombination are by default Su et al.'s; what they do not say is done as by
+    `scipy.optimize.differential_evolution`: components that leave their range are drawn anew. They
+    draw the first values from a normal distribution, and stop at a probability instead.
 
     The attack needs the model's outputs only. An image leaves as soon as one of its candidates
-    succeeds. What happens to an image depends on the seed, the image and its class, and on no other
-    image: not on how images are batched (up to the rounding errors of the model's outputs).
+    succeeds, that is, changes the predicted class. What happens to an image depends on the seed, the
+    image and its class, and on no other image: not on how images are batched (up to the rounding
+    errors of the model's outputs).
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def one_pixel(
     recombination : float
         Probability from 0 to 1 (SciPy's default: 0.7).
     levels : int
-        How many values a channel may take, evenly spaced from 0 to 1; at least 2.
+        How many values a channel may take, evenly spaced from 0 to 1; from 2 to 65,536.
     seed : int
         Not negative.
     batch_size : int, optional
@@ -104,7 +105,7 @@ def one_pixel(
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {strategy!r}")
     dither = _check_mutation(mutation)
     recombination = check_number(recombination, "recombination", low=0, high=1)
-    levels = check_integer(levels, "levels", low=2)
+    levels = check_integer(levels, "levels", low=2, high=2**16)
     seed = check_integer(seed, "seed", low=0)
 
     judge = Judge(model, images, labels, targeted=targeted, pixels=pixels)
@@ -116,12 +117,15 @@ def one_pixel(
     genes = pixels * (2 + channels)
     size = batch_size or max(1, GENES_AT_A_TIME // (population * genes))
 
+    # Tensors: a number would be part of the trace.
+    factors = [tf.constant(number, tf.float32) for number in (*dither, recombination)]
+
     def breed(
         keys: tf.Tensor, generation: int, genomes: tf.Tensor | None, odds: tf.Tensor | None
     ) -> tf.Tensor:
         if genomes is None:
             return _first(keys, population, genes)
-        return _rivals(strategy, genomes, odds, keys, tf.constant(generation), *dither, recombination)
+        return _rivals(strategy, genomes, odds, keys, tf.constant(generation), *factors)
 
     def express(genomes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Places (m, k) and values (m, k, channels) of genomes (…, genes) in [0, 1]."""
@@ -191,13 +195,15 @@ def _evolve(
 
 def _check_mutation(mutation: Any) -> tuple[float, float]:
     """The range of F; two equal ends for a number."""
-    message = f"mutation must be a number from 0 to 2, or two that do not fall, got {mutation!r}"
-    ends = mutation if isinstance(mutation, Sequence) else (mutation, mutation)
-    if len(ends) != 2:
-        raise ValueError(message)
-    low, high = (check_number(end, "mutation", low=0, high=2) for end in ends)
+    ends = mutation if isinstance(mutation, tuple | list) else (mutation, mutation)
+    try:
+        low, high = (check_number(end, "mutation", low=0, high=2) for end in ends)
+    except ValueError:
+        low, high = 1, 0
     if low > high:
-        raise ValueError(message)
+        raise ValueError(
+            f"mutation must be a number from 0 to 2, or two of them that do not fall, got {mutation!r}"
+        )
     return low, high
 
 
@@ -234,9 +240,9 @@ def _rivals(
     odds: tf.Tensor,
     keys: tf.Tensor,
     generation: tf.Tensor,
-    lowest: float,
-    highest: float,
-    recombination: float,
+    lowest: tf.Tensor,
+    highest: tf.Tensor,
+    recombination: tf.Tensor,
 ) -> tf.Tensor:
     """One rival for each candidate, (m, population, genes) in [0, 1]."""
     population, genes = tf.shape(genomes)[1], tf.shape(genomes)[2]
@@ -317,7 +323,7 @@ def one_pixel_search(
     targeted : bool
         Whether `labels` are targets.
     levels : int
-        How many values a channel may take, evenly spaced from 0 to 1; at least 2. There are
+        How many values a channel may take, evenly spaced from 0 to 1; from 2 to 65,536. There are
         levels^channels for each pixel: 256 for a grey one, 16.8 million for a colour one, of which a
         few levels each are all that one can wait for.
 
@@ -334,7 +340,7 @@ def one_pixel_search(
     """
     images, labels = _loop.check_arguments(model, images, labels, None)
     targeted = check_flag(targeted, "targeted")
-    levels = check_integer(levels, "levels", low=2)
+    levels = check_integer(levels, "levels", low=2, high=2**16)
     count, height, width, channels = images.shape
     values = levels**channels
     judge = Judge(model, images, labels, targeted=targeted, pixels=1)
