@@ -117,15 +117,14 @@ def one_pixel(
     genes = pixels * (2 + channels)
     size = batch_size or max(1, GENES_AT_A_TIME // (population * genes))
 
-    # Tensors: a number would be part of the trace.
-    factors = [tf.constant(number, tf.float32) for number in (*dither, recombination)]
-
     def breed(
         keys: tf.Tensor, generation: int, genomes: tf.Tensor | None, odds: tf.Tensor | None
     ) -> tf.Tensor:
         if genomes is None:
             return _first(keys, population, genes)
-        return _rivals(strategy, genomes, odds, keys, tf.constant(generation), *factors)
+        if strategy == "random":
+            return _strangers(keys, generation, population, genes)
+        return _rivals(genomes, odds, keys, generation, strategy == "best1", *dither, recombination)
 
     def express(genomes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Places (m, k) and values (m, k, channels) of genomes (…, genes) in [0, 1]."""
@@ -225,37 +224,58 @@ def _uniform(keys: tf.Tensor, generation: tf.Tensor, shape: Sequence[Any]) -> tf
     return tf.map_fn(of_image, keys, fn_output_signature=tf.float32)
 
 
-@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-def _first(keys: tf.Tensor, population: int, genes: int) -> tf.Tensor:
+_KEYS = tf.TensorSpec((None, 2), tf.int32)
+_COUNT = tf.TensorSpec((), tf.int32)
+_NUMBER = tf.TensorSpec((), tf.float32)
+
+
+@tf.function(input_signature=[_KEYS, _COUNT, _COUNT])  # type: ignore[untyped-decorator]
+def _first(keys: tf.Tensor, population: tf.Tensor, genes: tf.Tensor) -> tf.Tensor:
     """A Latin hypercube for each image: one candidate in each of `population` slices of every gene."""
     draws = _uniform(keys, tf.constant(0), (2, population, genes))
     slices = tf.cast(tf.argsort(draws[:, 0], axis=1), tf.float32)
     return (slices + draws[:, 1]) / tf.cast(population, tf.float32)
 
 
-@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+@tf.function(input_signature=[_KEYS, _COUNT, _COUNT, _COUNT])  # type: ignore[untyped-decorator]
+def _strangers(
+    keys: tf.Tensor, generation: tf.Tensor, population: tf.Tensor, genes: tf.Tensor
+) -> tf.Tensor:
+    """Candidates drawn anew, (m, population, genes) in [0, 1)."""
+    return _uniform(keys, generation, (population, genes))
+
+
+@tf.function(  # type: ignore[untyped-decorator]
+    input_signature=[
+        tf.TensorSpec((None, None, None), tf.float32),
+        tf.TensorSpec((None, None), tf.float32),
+        _KEYS,
+        _COUNT,
+        tf.TensorSpec((), tf.bool),
+        *(_NUMBER, _NUMBER, _NUMBER),
+    ]
+)
 def _rivals(
-    strategy: str,
     genomes: tf.Tensor,
     odds: tf.Tensor,
     keys: tf.Tensor,
     generation: tf.Tensor,
+    of_best: tf.Tensor,
     lowest: tf.Tensor,
     highest: tf.Tensor,
     recombination: tf.Tensor,
 ) -> tf.Tensor:
-    """One rival for each candidate, (m, population, genes) in [0, 1]."""
+    """One rival for each candidate, (m, population, genes) in [0, 1]: of the best, or of any."""
     population, genes = tf.shape(genomes)[1], tf.shape(genomes)[2]
     draws = _uniform(keys, generation, (population, 2 * genes + 5))
     drawn, crossing, others = tf.split(draws, [genes, genes, 5], axis=2)
-    if strategy == "random":
-        return drawn
-    donors = [tf.gather(genomes, donor, batch_dims=1) for donor in _others(others[..., :3], population)]
-    if strategy == "best1":
-        best = tf.gather(genomes, tf.argmax(odds, axis=1), batch_dims=1)
-        donors[2] = tf.broadcast_to(best[:, None], tf.shape(genomes))
+    first, second, base = (
+        tf.gather(genomes, donor, batch_dims=1) for donor in _others(others[..., :3], population)
+    )
+    best = tf.gather(genomes, tf.argmax(odds, axis=1), batch_dims=1)
+    base = tf.where(of_best, best[:, None], base)
     factor = lowest + (highest - lowest) * others[:, :1, 3:4]  # one for each image
-    mutants = donors[2] + factor * (donors[0] - donors[1])
+    mutants = base + factor * (first - second)
     mutants = tf.where((mutants >= 0) & (mutants <= 1), mutants, drawn)
     sure = tf.cast(others[..., 4:] * tf.cast(genes, tf.float32), tf.int32) == tf.range(genes)
     return tf.where(sure | (crossing < recombination), mutants, genomes)
