@@ -321,6 +321,7 @@ def success_curves(
     label: str,
     noise: Sequence[str] = (),
     grey_levels: bool = False,
+    logarithmic: bool = False,
 ) -> Figure:
     """Share of successes against the size of the attack, with its interval as a band.
 
@@ -335,6 +336,8 @@ def success_curves(
         The names that are controls: drawn in the colour of noise.
     grey_levels : bool
         Show the sizes, on the pixel scale, as grey levels of 255, too.
+    logarithmic : bool
+        Draw the sizes, all above 0, on a logarithmic scale; if they are few, each with its number.
 
     Returns
     -------
@@ -365,6 +368,12 @@ def success_curves(
             spot.plot(sizes, values, line, marker=marker, color=colour, label=name, markersize=5)
         spot.set(xlabel=label, ylabel="success", ylim=(-0.03, 1.03))
         spot.yaxis.set_major_formatter(PercentFormatter(1))
+        if logarithmic:
+            spot.set_xscale("log")
+            spot.xaxis.set_major_formatter(lambda size, _: f"{size:,.0f}" if size >= 1 else f"{size:g}")
+            if len(sizes) <= 6:
+                spot.set_xticks(sizes, minor=False)
+                spot.minorticks_off()
         if grey_levels:
             top = spot.secondary_xaxis("top", functions=(lambda x: 255 * x, lambda x: x / 255))
             top.set_xlabel("grey levels of 255")

@@ -123,6 +123,17 @@ def test_success_curves_show_shares_with_their_intervals() -> None:
     np.testing.assert_allclose(top._functions[0](0.1), 25.5)
 
 
+def test_success_curves_on_a_logarithmic_scale() -> None:
+    shares = [metrics.Proportion(k, 10) for k in (1, 5, 10)]
+    (axes,) = plots.success_curves([1, 3, 10], {"one": shares}, label="k", logarithmic=True).axes
+    assert axes.get_xscale() == "log"
+    np.testing.assert_array_equal(axes.get_xticks(), [1, 3, 10])
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), [1, 3, 10])
+    many = plots.success_curves(range(1, 11), {"one": shares[:1] * 10}, label="k", logarithmic=True)
+    label = many.axes[0].xaxis.get_major_formatter()
+    assert (label(1000, 0), label(0.1, 0)) == ("1,000", "0.1")
+
+
 def test_histograms_count_shares_and_name_the_median() -> None:
     values = {"a": np.array([0.1, 0.1, 0.9, np.inf]), "coin": np.array([0.5, 1.0])}
     edges = np.arange(11) / 10 - 0.05
