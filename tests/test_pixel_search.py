@@ -687,7 +687,7 @@ def test_evolution_is_better_than_chance_at_equal_cost() -> None:
 def test_an_interrupt_returns_nothing_half_done(
     colour_model: keras.Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.setattr(pixel_search, "tqdm", partial(pixel_search.tqdm, disable=False))
     images = RANDOM.random((3, *COLOUR), np.float32)
     labels = colour_model(images).numpy().argmax(axis=1)
     before, calls = images.copy(), []
