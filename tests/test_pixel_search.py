@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import differential_evolution
 from scipy.stats import chisquare, mannwhitneyu
+from tqdm import tqdm
 
 from advlib import attacks, classifier, data
 from advlib.attacks import _candidates, _loop, pixel_search
@@ -687,7 +688,7 @@ def test_evolution_is_better_than_chance_at_equal_cost() -> None:
 def test_an_interrupt_returns_nothing_half_done(
     colour_model: keras.Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pixel_search, "tqdm", partial(pixel_search.tqdm, disable=False))
+    monkeypatch.setattr(pixel_search, "tqdm", partial(tqdm, disable=False))
     images = RANDOM.random((3, *COLOUR), np.float32)
     labels = colour_model(images).numpy().argmax(axis=1)
     before, calls = images.copy(), []
