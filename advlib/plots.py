@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from sklearn.metrics import ConfusionMatrixDisplay
 
@@ -75,8 +76,13 @@ def _show_change(axes: Axes, change: np.ndarray, limit: float) -> None:
 def _change_bar(figure: Figure, axes: np.ndarray) -> None:
     """The scale of the changes, below all axes."""
     shown = next(image for spot in axes.flat for image in spot.images if image.cmap.name == CHANGE)
+    _scale(figure, axes, shown, "change of a pixel, on the scale from 0 to 1")
+
+
+def _scale(figure: Figure, axes: np.ndarray, shown: AxesImage, label: str) -> None:
+    """The scale of the colours of one image, below all axes."""
     bar = figure.colorbar(shown, ax=axes, location="bottom", fraction=0.03, pad=0.02, aspect=30)
-    bar.set_label("change of a pixel, on the scale from 0 to 1", fontsize=8)
+    bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=8)
 
 
@@ -641,9 +647,7 @@ def populations(
             spot.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 1), yticks=(0, 1))
             spot.grid(False)
             spot.set_title(title, fontsize=9)
-        bar = figure.colorbar(shown, ax=axes, location="bottom", fraction=0.03, pad=0.02, aspect=30)
-        bar.set_label(label, fontsize=8)
-        bar.ax.tick_params(labelsize=8)
+        _scale(figure, axes, shown, label)
         return figure
 
 
@@ -700,7 +704,5 @@ def pixel_maps(
             _show_digit(above, images[index, ..., 0], titles[index])
             shown = below.imshow(maps[index], cmap="Purples", vmin=0, vmax=limit)
             _frame(below)
-        bar = figure.colorbar(shown, ax=axes, location="bottom", fraction=0.03, pad=0.02, aspect=30)
-        bar.set_label(label, fontsize=8)
-        bar.ax.tick_params(labelsize=8)
+        _scale(figure, axes, shown, label)
         return figure
