@@ -3,7 +3,8 @@
 `tools/weights.py` computes them again, from the shipped weights of the network.
 """
 
-from importlib.resources import as_file, files
+import json
+from importlib.resources import files
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ class PixelSearch(NamedTuple):
         Of the digits among the test digits.
     success : bool
         Whether a one-pixel adversarial example exists.
-    odds : float32
+    odds : float64
         The largest log(p / (1 - p)) that one pixel can reach, p being the probability of an error.
     hits : integer
         How many of the candidates succeed.
@@ -103,5 +104,6 @@ def one_pixel(name: str = "mnist") -> Evolution:
 def _load(kind: str, name: str) -> dict[str, np.ndarray]:
     if name not in SEARCHED:
         raise ValueError(f"name must be one of {', '.join(SEARCHED)}, got {name!r}")
-    with as_file(files("advlib") / "weights" / f"{kind}_{name}.npz") as path, np.load(path) as arrays:
-        return dict(arrays)
+    stored = files("advlib") / "weights" / f"{kind}_{name}.json"
+    columns = json.loads(stored.read_text(encoding="utf-8"))
+    return {key: np.array(values) for key, values in columns.items()}

@@ -7,6 +7,7 @@ made part by part: after an interruption, those that are in _build/attacks are n
 """
 
 import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -37,6 +38,12 @@ def store(path: Path, write: Callable[[Path], object]) -> None:
     print(f"   {path.name} {'changed' if changed else 'unchanged'}", flush=True)
 
 
+def as_text(arrays: Arrays) -> str:
+    """JSON with a line for each array, so that a change of it can be read."""
+    lines = [f'"{key}": {json.dumps(values.tolist())}' for key, values in arrays.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def train(dataset: data.Dataset, recipe: classifier.Recipe) -> None:
     model, _ = classifier.train(dataset.train_images, dataset.train_labels, recipe=recipe)
     logits = classifier.predict_logits(model, dataset.test_images)
@@ -53,7 +60,7 @@ def search(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Arrays
     values = np.take_along_axis(found.images.reshape(len(images), -1), places[:, None], axis=1)[:, 0]
     return {
         "success": found.success,
-        "odds": found.odds.max(axis=(1, 2)),
+        "odds": found.odds.max(axis=(1, 2)).astype(float).round(6),
         "hits": found.hits.sum(axis=(1, 2)),
         "places": places,
         "levels": np.rint(255 * values).astype(int),
@@ -102,8 +109,7 @@ def attack(
     for success in whole["success"].reshape(-1, count):
         print(f"   {kind}: {metrics.proportion(success)}")
     arrays: Arrays = {"indices": indices, **whole}
-    target = FOLDER / f"{kind}_{dataset.name}.npz"
-    store(target, lambda path: np.savez_compressed(path, **arrays))
+    store(FOLDER / f"{kind}_{dataset.name}.json", lambda path: path.write_text(as_text(arrays)))
     shutil.rmtree(folder)
 
 
