@@ -94,14 +94,14 @@ def check_number(value: Any, name: str, *, low: float, high: float) -> float:
     return float(value)
 
 
-def check_per_image(values: Any, count: int, name: str) -> np.ndarray:
-    """Return numbers on the pixel scale [0, 1], one per image, as float64 (count,).
+def check_per_image(values: Any, count: int, name: str, *, high: float = 1.0) -> np.ndarray:
+    """Return numbers from 0 to `high`, one per image, as float64 (count,).
 
     Raises
     ------
     ValueError
-        If `values` is neither one number from 0 to 1 nor a vector of `count` of them. The message
-        names the argument.
+        If `values` is neither one such number nor a vector of `count` of them, or one is not finite.
+        The message names the argument.
     """
     array = np.asarray(values)
     if array.dtype.kind not in "iuf" or array.shape not in ((), (count,)):
@@ -109,11 +109,10 @@ def check_per_image(values: Any, count: int, name: str) -> np.ndarray:
             f"{name} must be a number, or {count} numbers, one per image, "
             f"got {array.dtype} of shape {array.shape}"
         )
-    # NaN fails both comparisons.
-    if not (array.min() >= 0 and array.max() <= 1):
-        raise ValueError(
-            f"{name} must lie between 0 and 1, the pixel scale, got {array.min()} to {array.max()}"
-        )
+    # NaN fails every comparison.
+    if not (array.min() >= 0 and array.max() <= high and array.max() < np.inf):
+        allowed = "be finite and not negative" if high == np.inf else f"lie between 0 and {high:g}"
+        raise ValueError(f"{name} must {allowed}, got {array.min()} to {array.max()}")
     return np.broadcast_to(array, (count,)).astype(np.float64)
 
 

@@ -22,6 +22,7 @@ ATTACKS: dict[str, Callable[..., attacks.AttackResult]] = {
     ),
     "pgd": partial(attacks.pgd, epsilon=0.2, step_size=0.05, steps=5, restarts=2, seed=3),
     "random_noise": partial(attacks.random_noise, epsilon=0.2, seed=3),
+    "gaussian_noise": partial(attacks.gaussian_noise, l2=0.9, seed=3),
     "jsma, pair": partial(attacks.jsma, max_fraction=0.05),
     "jsma, single": partial(attacks.jsma, max_fraction=0.05, search="single"),
     "one_pixel, many": partial(attacks.one_pixel, pixels=9, population=40, generations=8, seed=3),
@@ -31,7 +32,7 @@ ATTACKS: dict[str, Callable[..., attacks.AttackResult]] = {
 TARGETED_ONLY = {"jsma, pair", "jsma, single"}
 WITHOUT_GRADIENT = {"one_pixel, many", "one_pixel", "one_pixel_search"}
 # Those that may be too weak to fool anything here.
-WEAK = {"random_noise", *WITHOUT_GRADIENT}
+WEAK = {"random_noise", "gaussian_noise", *WITHOUT_GRADIENT}
 
 every_attack = pytest.mark.parametrize("name", ATTACKS)
 
@@ -185,7 +186,7 @@ def test_any_keras_model(name: str, kind: str) -> None:
     first, second = (attack(name, model, images, labels) for _ in range(2))
     np.testing.assert_array_equal(first.images, second.images)
     assert (first.images != images).any() == (
-        kind != "rounding" or name in {"pgd", "random_noise", *WITHOUT_GRADIENT}
+        kind != "rounding" or name in {"pgd", "random_noise", "gaussian_noise", *WITHOUT_GRADIENT}
     )
     found = np.argmax(model(first.images, training=False), axis=1)
     wanted = found == (labels + 1) % 5 if name in TARGETED_ONLY else found != labels
@@ -223,6 +224,7 @@ def test_a_model_is_traced_once_and_not_kept(digits: data.Dataset) -> None:
         ATTACKS["iterative_fgsm, early"](first, images[:size], labels[:size], targeted=True)
         ATTACKS["pgd"](first, images[:size], labels[:size])
         ATTACKS["random_noise"](first, images[:size], labels[:size])
+        ATTACKS["gaussian_noise"](first, images[:size], labels[:size])
         ATTACKS["one_pixel"](first, images[:size], labels[:size])
         ATTACKS["one_pixel_search"](first, images[:size], labels[:size])
     compiled = _loop._COMPILED[first]

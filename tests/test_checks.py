@@ -287,6 +287,9 @@ ATTACKS: dict[str, Any] = {
     "random_noise": lambda model, *more, **settings: attacks.random_noise(
         model, *more, **{"epsilon": 0.1, "seed": 0} | settings
     ),
+    "gaussian_noise": lambda model, *more, **settings: attacks.gaussian_noise(
+        model, *more, **{"l2": 1.0, "seed": 0} | settings
+    ),
     "jsma": lambda model, *more, **settings: attacks.jsma(model, *more, **settings),
     "one_pixel": lambda model, *more, **settings: attacks.one_pixel(
         model, *more, **{"population": 5, "generations": 0, "seed": 0} | settings
@@ -319,8 +322,8 @@ BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
         (attack, {"epsilon": bad}, message)
         for attack in ("fgsm", "iterative_fgsm", "pgd", "random_noise")
         for bad, message in (
-            (-0.1, "epsilon must lie between 0 and 1, the pixel scale, got -0.1"),
-            (25, "epsilon must lie between 0 and 1, the pixel scale, got 25"),
+            (-0.1, "epsilon must lie between 0 and 1, got -0.1"),
+            (25, "epsilon must lie between 0 and 1, got 25"),
             (np.nan, "epsilon must lie between 0 and 1"),
             ("0.1", "epsilon must be a number, or 2 numbers, one per image"),
             (True, "epsilon must be a number"),
@@ -346,7 +349,7 @@ BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
     ),
     *(
         (attack, {"seed": -1}, "seed must be a whole number")
-        for attack in ("pgd", "random_noise", "one_pixel")
+        for attack in ("pgd", "random_noise", "gaussian_noise", "one_pixel")
     ),
     *(
         (attack, {"targeted": bad}, "targeted must be True or False")
@@ -355,6 +358,26 @@ BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
         for bad in ("no", 1, None, np.ones(2, bool))
     ),
     *((attack, {"early_stop": 1}, "early_stop must be") for attack in ("iterative_fgsm", "pgd")),
+    *(
+        (attack, {"confidence": bad, "early_stop": True}, "confidence must be a number from 0 to 1e")
+        for attack in ("iterative_fgsm", "pgd")
+        for bad in (-1.0, np.nan, np.inf, "1")
+    ),
+    *(
+        (attack, {"confidence": 1.0}, "confidence must be 0 without early_stop")
+        for attack in ("iterative_fgsm", "pgd")
+    ),
+    ("jsma", {"confidence": -1.0}, "confidence must be a number"),
+    *(
+        ("gaussian_noise", {"l2": bad}, message)
+        for bad, message in (
+            (-0.1, "l2 must be finite and not negative, got -0.1"),
+            (np.nan, "l2 must be finite"),
+            (np.inf, "l2 must be finite"),
+            (np.ones(3), "l2 must be a number, or 2 numbers"),
+            (100, "l2 must be at most 14 for this noise to fit between 0 and 1, got 100"),
+        )
+    ),
     ("jsma", {"clip_aware": 1}, "clip_aware must be True or False, got 1"),
     ("jsma", {"theta": 1e-50}, "theta must not be 0"),
     ("pgd", {"restarts": 0}, "restarts must be a whole number of at least 1"),

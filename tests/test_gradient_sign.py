@@ -184,6 +184,30 @@ def test_early_stop_is_the_first_success(digits: data.Dataset, model: keras.Mode
     np.testing.assert_array_equal(early.evaluations, looked)
 
 
+@pytest.mark.parametrize("targeted", [False, True])
+def test_confidence_waits_for_the_lead(targeted: bool) -> None:
+    # One pixel x and the logits (0, 10 x - 2): each step of 0.1 adds 1 to the lead of class 1.
+    model = linear(np.array([[0, 10]], np.float32), np.array([0, -2], np.float32), (1, 1, 1))
+    image, label = np.full((1, 1, 1, 1), 0.05, np.float32), np.array([int(targeted)])
+    # Leads after 0, 1, 2, ... steps: -1.5, -0.5, 0.5, 1.5, ... and 7.5 after 9, the most that ε allows.
+    for confidence, steps in ((0.0, 2), (0.4, 2), (0.6, 3), (3.0, 5), (3.6, 6), (100.0, 9)):
+        result = attacks.iterative_fgsm(
+            model,
+            image,
+            label,
+            epsilon=1.0,
+            step_size=0.1,
+            steps=9,
+            targeted=targeted,
+            early_stop=True,
+            confidence=confidence,
+        )
+        assert result.iterations == steps
+        assert result.success  # the prediction alone, whatever the confidence
+        # A forward and a backward pass for each look; or, where the steps ran out, a last look.
+        assert result.evaluations == (2 * steps + 1 if confidence == 100 else 2 * (steps + 1))
+
+
 def test_images_that_are_wrong_already_are_left_alone(digits: data.Dataset, model: keras.Model) -> None:
     images = digits.test_images[:10]
     wrong = (classifier.predict_logits(model, images).argmax(axis=1) + 1) % 10
@@ -295,19 +319,3 @@ def test_restarts_forget_attempts_without_a_margin() -> None:
         lost.append(np.sum(result.images.max(axis=(1, 2, 3)) > 0.5))
     assert lost[0] > 5
     assert lost[1] == 0
-
-
-def test_noise_moves_every_pixel_by_epsilon() -> None:
-    images = np.full((200, 2, 3, 1), 0.5, np.float32)
-    images[:, 0] = 0.9
-    labels = np.zeros(200, int)
-    result = attacks.random_noise(LINEAR, images, labels, epsilon=0.2, seed=4)
-    change = result.images - images
-    np.testing.assert_allclose(np.abs(change[:, 1]), 0.2, atol=1e-6)
-    np.testing.assert_allclose(np.unique(change[:, 0].round(5)), [-0.2, 0.1], atol=1e-5)
-    assert abs(np.mean(change[:, 1] > 0) - 0.5) < 0.06
-    np.testing.assert_array_equal(result.iterations, np.zeros(200))
-    np.testing.assert_array_equal(result.evaluations, np.ones(200))
-    assert not np.array_equal(
-        result.images, attacks.random_noise(LINEAR, images, labels, epsilon=0.2, seed=5).images
-    )

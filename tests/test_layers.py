@@ -14,6 +14,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attacks._result": set(),
     "attacks._loop": {"_checks", "attacks"},
     "attacks.gradient_sign": {"_checks", "attacks"},
+    "attacks.noise": {"_checks", "attacks"},
     "attacks.saliency": {"_checks", "attacks"},
     "attacks._candidates": {"attacks"},
     "attacks.pixel_search": {"_checks", "attacks"},

@@ -35,6 +35,7 @@ def naive_jsma(
     budget: int,
     search: str,
     clip_aware: bool,
+    confidence: float,
 ) -> tuple[np.ndarray, bool]:
     """Papernot et al.'s algorithm as it is written, for one image, with a loop over all pairs."""
     x = image.ravel().copy()
@@ -43,12 +44,13 @@ def naive_jsma(
         logits, derivatives = jacobian(model, tf.constant(x.reshape((1, *image.shape))))
         logits = logits.numpy()[0]
         derivatives = derivatives.numpy().reshape(len(logits), -1)
-        if logits.argmax() == target:
+        rival = np.argmax(np.where(np.arange(len(logits)) == target, -np.inf, logits))
+        if logits[target] - confidence > logits[rival]:
             return x, True
         if clip_aware:
             derivatives = derivatives * np.abs(np.clip(x + theta, 0, 1) - x)
         others = derivatives.sum(axis=0) - derivatives[target]
-        lead = derivatives[logits.argmax()] - derivatives[target]
+        lead = derivatives[rival] - derivatives[target]
         domain = np.flatnonzero(x < 1 if increase else x > 0)
         best: tuple[float, Any] = (0.0, None)
         if search == "pair":
@@ -67,7 +69,7 @@ def naive_jsma(
                 if gain >= 0 and rival <= 0 and gain * abs(rival) > best[0]:
                     best = gain * abs(rival), [i]
         if best[1] is None:
-            return x, False
+            break
         x[best[1]] = np.clip(x[best[1]] + theta, 0, 1)
     return x, model(x.reshape((1, *image.shape))).numpy()[0].argmax() == target
 
@@ -80,26 +82,35 @@ def small() -> keras.Model:
 
 @pytest.mark.parametrize("search", ["pair", "single"])
 @pytest.mark.parametrize("clip_aware", [False, True])
-@pytest.mark.parametrize("theta", [1.0, 0.4, -1.0, -0.3])
+@pytest.mark.parametrize(
+    ("theta", "confidence"), [(1.0, 0.0), (0.4, 0.0), (-1.0, 0.0), (-0.3, 0.0), (1.0, 0.5), (-0.3, 0.2)]
+)
 def test_agrees_with_the_paper_step_by_step(
-    small: keras.Model, theta: float, clip_aware: bool, search: Any
+    small: keras.Model, theta: float, confidence: float, clip_aware: bool, search: Any
 ) -> None:
     images = RANDOM.random((8, 5, 4, 3), np.float32)
     images[:, 0] = images[:, 0].round()  # some pixels are saturated
     targets = RANDOM.integers(0, 4, 8)
-    result = attacks.jsma(
-        small, images, targets, theta=theta, max_fraction=0.3, search=search, clip_aware=clip_aware
-    )
+    settings_: dict[str, Any] = {
+        "theta": theta,
+        "search": search,
+        "clip_aware": clip_aware,
+        "confidence": confidence,
+    }
+    result = attacks.jsma(small, images, targets, max_fraction=0.3, **settings_)
     budget = 18 // (2 if search == "pair" else 1)  # of 60 values
     for image, target, found, success in zip(
         images, targets, result.images, result.success, strict=True
     ):
-        expected, hit = naive_jsma(
-            small, image, target, theta=theta, budget=budget, search=search, clip_aware=clip_aware
-        )
+        expected, hit = naive_jsma(small, image, target, budget=budget, **settings_)
         np.testing.assert_allclose(found.ravel(), expected, atol=1e-6)
         assert success == hit
     assert (result.iterations > 1).any()
+    if confidence:
+        at_once = attacks.jsma(
+            small, images, targets, max_fraction=0.3, **settings_ | {"confidence": 0.0}
+        )
+        assert (result.iterations > at_once.iterations)[at_once.success].any()
 
 
 def brute_force(gain: np.ndarray, drop: np.ndarray) -> np.ndarray:

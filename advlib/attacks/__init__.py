@@ -7,7 +7,8 @@ afterwards, its layers may not.
 """
 
 from advlib.attacks._result import AttackResult, concatenate
-from advlib.attacks.gradient_sign import fgsm, iterative_fgsm, pgd, random_noise
+from advlib.attacks.gradient_sign import fgsm, iterative_fgsm, pgd
+from advlib.attacks.noise import gaussian_noise, random_noise
 from advlib.attacks.pixel_search import PixelSearchResult, one_pixel, one_pixel_search
 from advlib.attacks.saliency import jsma
 
@@ -16,6 +17,7 @@ __all__ = [
     "PixelSearchResult",
     "concatenate",
     "fgsm",
+    "gaussian_noise",
     "iterative_fgsm",
     "jsma",
     "one_pixel",

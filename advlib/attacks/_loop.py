@@ -15,6 +15,9 @@ from advlib.attacks._result import AttackResult
 # Values in a batch, unless told otherwise: 1,337 digits, or 6 colour images of 224 × 224.
 BATCH_VALUES = 2**20
 
+# Logits. An infinite handicap times 0 would be no number.
+MOST_CONFIDENT = 1e6
+
 # A step of an attack: model, images (m, h, w, c), classes (m,) and what else it needs, (m, …) each,
 # to the logits (m, k), the images after the step, and where there is a step to take, bool (m,).
 Step = Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
@@ -44,9 +47,16 @@ def gradients(
     ]
 
 
-def fooled(logits: tf.Tensor, classes: tf.Tensor, targeted: tf.Tensor) -> tf.Tensor:
-    """Whether the prediction is the target, or else not the true class: bool (m,)."""
-    hit = tf.argmax(logits, axis=1, output_type=classes.dtype) == classes
+def fooled(
+    logits: tf.Tensor, classes: tf.Tensor, targeted: tf.Tensor, confidence: tf.Tensor | float = 0.0
+) -> tf.Tensor:
+    """Whether the prediction is the target, or else not the true class: bool (m,).
+
+    And whether it would be so if its logit stood lower, or else that of the true class higher, by the
+    confidence.
+    """
+    handicap = tf.where(targeted, -confidence, confidence) * tf.one_hot(classes, tf.shape(logits)[1])
+    hit = tf.argmax(logits + handicap, axis=1, output_type=classes.dtype) == classes
     return tf.reduce_all(tf.math.is_finite(logits), axis=1) & (hit == targeted)
 
 
@@ -59,6 +69,7 @@ def _advance(
     steps: tf.Tensor,
     targeted: tf.Tensor,
     early_stop: tf.Tensor,
+    confidence: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Images after the attack, their logits, the steps taken and the steps computed, (m,) each."""
     x = images
@@ -76,7 +87,7 @@ def _advance(
             current, moved, can_move = step(model, *here)
             logits = tf.tensor_scatter_nd_update(logits, active[:, None], current)
             computed = tf.tensor_scatter_nd_add(computed, active[:, None], tf.ones_like(active))
-            go_on = can_move & ~fooled(current, here[1], targeted)
+            go_on = can_move & ~fooled(current, here[1], targeted, confidence)
             active = tf.boolean_mask(active, go_on)
             x = tf.tensor_scatter_nd_update(x, active[:, None], tf.boolean_mask(moved, go_on))
             taken = tf.tensor_scatter_nd_add(taken, active[:, None], tf.ones_like(active))
@@ -131,12 +142,13 @@ def run(
     targeted: bool,
     early_stop: bool,
     batch_size: int,
+    confidence: float = 0.0,
 ) -> tuple[AttackResult, np.ndarray]:
     """Attack batch by batch.
 
     `prepare` gives, for a slice, the images to start from and what else the step needs of each;
-    `passes` is how many passes through the model a step makes. Returns the logits of the attacked
-    images, (n, k), as well.
+    `passes` is how many passes through the model a step makes; an early stop waits for the
+    confidence. Returns the logits of the attacked images, (n, k), as well.
     """
     batches = []
     for start in range(0, len(classes), batch_size):
@@ -146,7 +158,7 @@ def run(
             images,
             tf.constant(classes[part], tf.int32),
             tuple(extras),
-            *(tf.constant(value) for value in (steps, targeted, early_stop)),
+            *(tf.constant(value) for value in (steps, targeted, early_stop, confidence)),
         )
         batch = compiled(model, _advance, step, *arguments)(model, step, *arguments)
         batches.append([values.numpy() for values in batch])

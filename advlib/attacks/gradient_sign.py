@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from advlib._checks import check_flag, check_integer, check_per_image
+from advlib._checks import check_flag, check_integer, check_number, check_per_image
 from advlib.attacks import _loop
 from advlib.attacks._result import AttackResult
 
@@ -71,6 +71,7 @@ def iterative_fgsm(
     steps: int,
     targeted: bool = False,
     early_stop: bool = False,
+    confidence: float = 0.0,
     batch_size: int | None = None,
 ) -> AttackResult:
     r"""Repeat signed-gradient steps, staying within `epsilon` of the start.
@@ -95,6 +96,11 @@ def iterative_fgsm(
         Let an image go as soon as the attack has succeeded, before the first step if it has already;
         the cost then follows the steps needed. Without it every image takes all steps, and may pass
         through success and out of it again.
+    confidence : float
+        With `early_stop`, how many logits ahead makes an image go: the target ahead of all others, or
+        one of the others ahead of the true class. Not negative. (The term and the idea are those of
+        Carlini and Wagner 2016, https://arxiv.org/abs/1608.04644; success still means the prediction
+        alone.)
 
     Returns
     -------
@@ -108,7 +114,7 @@ def iterative_fgsm(
         If an argument is not of that form; the message names it.
     """
     images, labels = _loop.check_arguments(model, images, labels, batch_size)
-    result, _ = _attack(
+    result, _ = attack(
         model,
         images,
         labels,
@@ -118,6 +124,7 @@ def iterative_fgsm(
         steps=check_integer(steps, "steps"),
         targeted=targeted,
         early_stop=early_stop,
+        confidence=confidence,
         batch_size=batch_size,
     )
     return result
@@ -133,6 +140,7 @@ def pgd(
     steps: int,
     targeted: bool = False,
     early_stop: bool = False,
+    confidence: float = 0.0,
     restarts: int = 1,
     seed: int,
     batch_size: int | None = None,
@@ -144,7 +152,7 @@ def pgd(
 
     Parameters
     ----------
-    model, images, labels, epsilon, step_size, steps, targeted, early_stop, batch_size
+    model, images, labels, epsilon, step_size, steps, targeted, early_stop, confidence, batch_size
         As in `iterative_fgsm`.
     restarts : int
         Random starts at most. An image takes the next one only if it has not succeeded yet.
@@ -178,7 +186,7 @@ def pgd(
         if rest.size == 0:
             break
         noise = 2 * random.random(images.shape, np.float32) - 1  # [-1, 1)
-        result, logits = _attack(
+        result, logits = attack(
             model,
             images[rest],
             labels[rest],
@@ -188,6 +196,7 @@ def pgd(
             steps=steps,
             targeted=targeted,
             early_stop=early_stop,
+            confidence=confidence,
             batch_size=batch_size,
         )
         iterations[rest] += result.iterations
@@ -200,7 +209,7 @@ def pgd(
     return AttackResult(attacked, success, iterations, evaluations)
 
 
-def _attack(
+def attack(
     model: keras.Model,
     images: np.ndarray,
     labels: np.ndarray,
@@ -212,10 +221,14 @@ def _attack(
     targeted: bool,
     early_stop: bool,
     batch_size: int | None,
+    confidence: float = 0.0,
 ) -> tuple[AttackResult, np.ndarray]:
     """Attack checked images, starting `epsilon` times the noise away; give their logits, too."""
     targeted = check_flag(targeted, "targeted")
     early_stop = check_flag(early_stop, "early_stop")
+    confidence = check_number(confidence, "confidence", low=0, high=_loop.MOST_CONFIDENT)
+    if confidence and not early_stop:
+        raise ValueError("confidence must be 0 without early_stop: nothing would wait for it")
     batch_size = batch_size or _loop.fitting_batch(images)
     radius = epsilon[:, None, None, None]
 
@@ -236,6 +249,7 @@ def _attack(
         passes=2,
         targeted=targeted,
         early_stop=early_stop,
+        confidence=confidence,
         batch_size=batch_size,
     )
     # TensorFlow turns subnormal numbers into 0, which may lie outside.
@@ -286,56 +300,6 @@ def _step(
     sign = tf.where(tf.math.is_nan(gradient), 0.0, tf.sign(gradient))
     moved = tf.clip_by_value(images + sizes * sign, lower, upper)
     return logits, moved, tf.ones_like(classes, tf.bool)
-
-
-def random_noise(
-    model: keras.Model,
-    images: np.ndarray,
-    labels: np.ndarray,
-    *,
-    epsilon: float | np.ndarray,
-    targeted: bool = False,
-    seed: int,
-    batch_size: int | None = None,
-) -> AttackResult:
-    """Add or subtract `epsilon` at every pixel by the toss of a coin, then clip to [0, 1].
-
-    No attack, but the control of one: what noise does as well, an attack of the same size has not
-    done. Before it is cut off at [0, 1] it changes every pixel as much as `fgsm` does.
-
-    Parameters
-    ----------
-    model, images, labels, epsilon, targeted, batch_size
-        As in `fgsm`.
-    seed : int
-        Of the signs; they do not depend on `batch_size`.
-
-    Returns
-    -------
-    AttackResult
-        No iterations, and one evaluation per image: for the success.
-
-    Raises
-    ------
-    ValueError
-        If an argument is not of that form; the message names it.
-    """
-    images, labels = _loop.check_arguments(model, images, labels, batch_size)
-    random = np.random.default_rng(check_integer(seed, "seed", low=0))
-    signs = 2 * random.integers(0, 2, images.shape, np.int8) - 1
-    result, _ = _attack(
-        model,
-        images,
-        labels,
-        signs,
-        epsilon=check_per_image(epsilon, len(images), "epsilon"),
-        step_size=np.zeros(len(images)),
-        steps=0,
-        targeted=targeted,
-        early_stop=False,
-        batch_size=batch_size,
-    )
-    return result
 
 
 def _margin(logits: np.ndarray, classes: np.ndarray, *, targeted: bool) -> np.ndarray:

@@ -26,6 +26,7 @@ def jsma(
     max_fraction: float = 0.145,
     search: Literal["pair", "single"] = "pair",
     clip_aware: bool = False,
+    confidence: float = 0.0,
     batch_size: int | None = None,
 ) -> AttackResult:
     r"""Jacobian-based saliency map attack (Papernot et al. 2016, https://arxiv.org/abs/1511.07528).
@@ -41,8 +42,8 @@ def jsma(
     over all pairs, in float32.
 
     ``search="single"`` takes one pixel, where :math:`\partial Z_t / \partial x \ge 0` and
-    :math:`\partial (Z_r - Z_t) / \partial x \le 0` for the predicted class r, with the largest product
-    of the two.
+    :math:`\partial (Z_r - Z_t) / \partial x \le 0` for the target's strongest rival r (the predicted
+    class, as long as that is not the target), with the largest product of the two.
 
     For a negative `theta`, which removes ink, all derivatives change their sign.
 
@@ -67,6 +68,10 @@ def jsma(
     clip_aware : bool
         Multiply each derivative by the change that the pixel would really make, which clipping may
         cut short. The paper does not: to it a pixel at 254 grey levels of 255 is as good as any.
+    confidence : float
+        Go on until the target's logit leads all others by this much, not negative. (The term and the
+        idea are those of Carlini and Wagner 2016, https://arxiv.org/abs/1608.04644; success still
+        means that the target is predicted.)
     batch_size : int, optional
         Images at a time; by default as many as hold about a million values.
 
@@ -90,6 +95,7 @@ def jsma(
     if search not in ("pair", "single"):
         raise ValueError(f'search must be "pair" or "single", got {search!r}')
     clip_aware = check_flag(clip_aware, "clip_aware")
+    confidence = check_number(confidence, "confidence", low=0, high=_loop.MOST_CONFIDENT)
     pixels = 2 if search == "pair" else 1
     # 0.29 of 100 pixels are 29, though 0.29 * 100 is just below.
     budget = int(max_fraction * images[0].size * (1 + 1e-12)) // pixels
@@ -107,6 +113,7 @@ def jsma(
         passes=3,
         targeted=True,
         early_stop=True,
+        confidence=confidence,
         batch_size=batch_size or _loop.fitting_batch(images),
     )
     return result
@@ -124,7 +131,9 @@ def _single_step(
     def directions(logits: tf.Tensor) -> list[tf.Tensor]:
         classes = tf.shape(logits)[1]
         target = tf.one_hot(targets, classes)
-        return [target, target - tf.one_hot(tf.argmax(logits, axis=1), classes)]
+        # The predicted class; once that is the target, the runner-up.
+        rival = tf.argmax(tf.where(target > 0, logits.dtype.min, logits), axis=1)
+        return [target, target - tf.one_hot(rival, classes)]
 
     logits, gradients = _loop.gradients(model, images, directions)
     gain, lead, free = _oriented(images, gradients, theta, clip_aware)
