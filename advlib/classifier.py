@@ -257,18 +257,40 @@ def activations(
     """
     images = check_images(images)
     check_input_shape(model, images)
+    inside = extractor(model, layers)
+    values = inside.predict(images, batch_size=check_integer(batch_size, "batch_size"), verbose=0)
+    return {name: values[name] for name in inside.output}
+
+
+def extractor(model: keras.Model, layers: Sequence[str] | None = None) -> keras.Model:
+    """A model with the same inputs and weights that returns the outputs of layers.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Functional or sequential.
+    layers : sequence of str, optional
+        Names of layers; without it every layer but the input, in the model's order.
+
+    Returns
+    -------
+    keras.Model
+        Its output is a dict from the names, in the order of `layers`.
+
+    Raises
+    ------
+    ValueError
+        If a layer is unknown or none is named; the message lists the names.
+    """
     outputs = {
         layer.name: layer.output
         for layer in model.layers
         if not isinstance(layer, keras.layers.InputLayer)
     }
     chosen = list(outputs) if layers is None else list(layers)
-    unknown = [name for name in chosen if name not in outputs]
-    if unknown or not chosen:
+    if not chosen or not set(chosen) <= set(outputs):
         raise ValueError(f"layers must be among {', '.join(outputs)}, got {chosen}")
-    inside = keras.Model(model.inputs, {name: outputs[name] for name in chosen})
-    values = inside.predict(images, batch_size=check_integer(batch_size, "batch_size"), verbose=0)
-    return {name: values[name] for name in chosen}
+    return keras.Model(model.inputs, {name: outputs[name] for name in chosen})
 
 
 def correctly_classified(

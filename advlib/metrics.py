@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, t
+from scipy.stats import binomtest, norm, t
 
 from advlib._checks import check_images, check_integer, check_same_shape
 
@@ -25,19 +25,27 @@ class Proportion:
         Cases that count, from 0 to `total`.
     total : int
         All cases, at least 1.
+    effective : float, optional
+        How many independent cases they are worth, above 0 and at most `total`; all of them, if it is
+        not given.
 
     Raises
     ------
     ValueError
-        If either is not a whole number in its range.
+        If one of them is not a number in its range.
     """
 
     successes: int
     total: int
+    effective: float | None = None
 
     def __post_init__(self) -> None:
         check_integer(self.total, "total")
         check_integer(self.successes, "successes", low=0, high=self.total)
+        if self.effective is not None and not 0 < self.effective <= self.total:
+            raise ValueError(
+                f"effective must be above 0 and at most total, {self.total}, got {self.effective}"
+            )
 
     @property
     def value(self) -> float:
@@ -47,20 +55,34 @@ class Proportion:
     @property
     def interval(self) -> tuple[float, float]:
         """Lower and upper end of the Wilson interval, from 0 to 1."""
-        low, high = binomtest(self.successes, self.total).proportion_ci(method="wilson")
-        return float(low), float(high)
+        if self.effective is None:
+            low, high = binomtest(self.successes, self.total).proportion_ci(method="wilson")
+            return float(low), float(high)
+        # The same formula, for numbers that need not be whole.
+        share, square = self.value, float(norm.ppf(0.975)) ** 2 / self.effective
+        centre = share + square / 2
+        radius = math.sqrt(square * (share * (1 - share) + square / 4))
+        return (centre - radius) / (1 + square), (centre + radius) / (1 + square)
 
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.value:.2%} [{low:.2%}, {high:.2%}] of {self.total:,}"
 
 
-def proportion(cases: np.ndarray) -> Proportion:
+def proportion(cases: np.ndarray, groups: np.ndarray | None = None) -> Proportion:
     """Count how many cases are true.
+
+    With groups, cases of one group may depend on one another, such as several attacks on the same
+    digit. The interval is then Wilson's for as many independent cases as would give a share of the
+    variance that the groups show (`mean`): between the number of groups and that of cases, and the
+    number of groups where all cases are alike (as for surveys: Franco et al. 2019,
+    https://doi.org/10.1093/jssam/smy019).
 
     Parameters
     ----------
     cases : array, bool, any shape with at least one element
+    groups : array, integer, (n,), optional
+        Equal for cases of the same group; cases must then have the shape (n,), too.
 
     Returns
     -------
@@ -69,14 +91,18 @@ def proportion(cases: np.ndarray) -> Proportion:
     Raises
     ------
     ValueError
-        If the dtype is not bool or there is no case.
+        If the dtype is not bool, there is no case, or groups are not of that form.
     """
     cases = np.asarray(cases)
     if cases.dtype != np.bool_:
         raise ValueError(f"cases must be bool, got dtype {cases.dtype}")
     if cases.size == 0:
         raise ValueError(f"cases must hold at least one case, got shape {cases.shape}")
-    return Proportion(int(cases.sum()), cases.size)
+    if groups is None:
+        return Proportion(int(cases.sum()), cases.size)
+    share, error, count = _clustered(cases.astype(np.float64), _check_groups(groups, cases.shape))
+    effective = share * (1 - share) / error**2 if error > 0 else count
+    return Proportion(int(cases.sum()), cases.size, float(np.clip(effective, count, cases.size)))
 
 
 @dataclass(frozen=True)
@@ -90,7 +116,7 @@ class Mean:
     ----------
     value : float
     interval : tuple of float
-        Lower and upper end; NaN where there is only one value.
+        Lower and upper end; NaN where there is only one value, or group.
     total : int
         How many values, at least 1.
     """
@@ -111,12 +137,20 @@ class Mean:
         return text if math.isnan(low) else f"{text} [{low:,.{decimals}f}, {high:,.{decimals}f}]"
 
 
-def mean(values: np.ndarray) -> Mean:
-    """Mean of some numbers, with the 95% interval of Student's t.
+def mean(values: np.ndarray, groups: np.ndarray | None = None) -> Mean:
+    r"""Mean of some numbers, with the 95% interval of Student's t.
+
+    With groups, numbers of one group may depend on one another, such as those of several attacks on
+    the same digit; only groups are taken to be independent (Liang and Zeger 1986,
+    https://doi.org/10.1093/biomet/73.1.13). With G groups the variance of the mean m is
+    :math:`\frac{G}{G - 1} \sum_g \bigl(\sum_{i \in g} (v_i - m)\bigr)^2 / n^2`, and t has G - 1
+    degrees of freedom; if every number is its own group, this is the usual interval.
 
     Parameters
     ----------
     values : array, integer or float, (n,) with at least one element
+    groups : array, integer, (n,), optional
+        Equal for numbers of the same group.
 
     Returns
     -------
@@ -125,7 +159,7 @@ def mean(values: np.ndarray) -> Mean:
     Raises
     ------
     ValueError
-        If there is no value, one is not finite, or they are not a vector of numbers.
+        If there is no value, one is not finite, or values or groups are not of that form.
     """
     values = np.asarray(values)
     if values.dtype.kind not in "iuf" or values.ndim != 1 or values.size == 0:
@@ -134,11 +168,33 @@ def mean(values: np.ndarray) -> Mean:
         )
     if not np.isfinite(values).all():
         raise ValueError("values must be finite")
-    centre, count = float(np.mean(values, dtype=np.float64)), values.size
+    groups = np.arange(values.size) if groups is None else _check_groups(groups, values.shape)
+    centre, error, count = _clustered(values, groups)
     if count == 1:
-        return Mean(centre, (math.nan, math.nan), 1)
-    radius = t.ppf(0.975, count - 1) * np.std(values, ddof=1, dtype=np.float64) / math.sqrt(count)
-    return Mean(centre, (float(centre - radius), float(centre + radius)), count)
+        return Mean(centre, (math.nan, math.nan), values.size)
+    radius = float(t.ppf(0.975, count - 1)) * error
+    return Mean(centre, (centre - radius, centre + radius), values.size)
+
+
+def _check_groups(groups: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return groups as integers (n,), one per value."""
+    array = np.asarray(groups)
+    if array.dtype.kind not in "iu" or array.shape != shape or len(shape) != 1:
+        raise ValueError(
+            f"groups must be integers, one per value, of shape {shape}, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    return array
+
+
+def _clustered(values: np.ndarray, groups: np.ndarray) -> tuple[float, float, int]:
+    """Mean, its standard error where only groups are independent, and their number."""
+    centre = float(np.mean(values, dtype=np.float64))
+    which, number = np.unique(groups, return_inverse=True)
+    sums = np.bincount(number, values - centre)
+    count = len(which)
+    error = math.sqrt(count / max(count - 1, 1) * float(sums @ sums)) / values.size
+    return centre, error, count
 
 
 class Norms(NamedTuple):

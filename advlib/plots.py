@@ -14,6 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from sklearn.metrics import ConfusionMatrixDisplay
 
@@ -27,6 +29,14 @@ NOISE = "#009E73"
 INK = "gray_r"  # 0 is paper, 1 is ink
 CHANGE = "RdBu_r"  # ink taken away is blue, ink added red; nothing is white
 SHARE = "Oranges"
+
+# Light ones for classes, which are also named in the figure; what moves between them is drawn above,
+# from black to the blue of the arrowhead.
+CLASSES = (
+    *("#E69F00", "#7FCDEE", "#66C2A5", "#D9C800", "#E5A3C8"),
+    *("#E8936A", "#A6A6A6", "#B58A4C", "#9BC46B", "#B79BD6"),
+)
+MOVED = "#0B3FD6"
 
 # Attacks share a colour; these tell them apart, in this order.
 LINES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
@@ -705,4 +715,297 @@ def pixel_maps(
             shown = below.imshow(maps[index], cmap="Purples", vmin=0, vmax=limit)
             _frame(below)
         _scale(figure, axes, shown, label)
+        return figure
+
+
+def class_maps(
+    points: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    moves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    mark: str,
+    axes_label: str = "",
+) -> Figure:
+    """Maps of labelled points, a panel each, and what moves among them.
+
+    Parameters
+    ----------
+    points : mapping from a title to array, float, (n, 2)
+        One map a panel.
+    labels : array, integer, (n,)
+        Classes of the points, the same in every panel, from 0 to 9: told by colour, and by the number at
+        the median of the class.
+    moves : mapping from the same titles to a pair of arrays, float, (m, 2)
+        Where something begins, drawn as a black mark, and where it ends, as a blue one, with an arrow
+        between; m may differ from panel to panel.
+    mark : str
+        One character or digit, such as the class that all of them come from.
+    axes_label : str
+        Of both axes, followed by 1 and 2; without it the axes have no scales, as they mean nothing.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If the titles differ, or the arrays are not of that form.
+    """
+    if not points or set(points) != set(moves):
+        raise ValueError(f"moves must be given for {', '.join(points)}, got {', '.join(moves)}")
+    for name, arrays in (
+        ("points", points.values()),
+        ("moves", [end for m in moves.values() for end in m]),
+    ):
+        if any(np.ndim(array) != 2 or np.shape(array)[1] != 2 for array in arrays):
+            raise ValueError(f"{name} must be arrays of shape (n, 2)")
+    if any(np.shape(start) != np.shape(end) for start, end in moves.values()):
+        raise ValueError("moves must be pairs of arrays of the same shape")
+    for each in points.values():
+        labels = check_labels(labels, len(each), len(CLASSES))
+    columns = min(2, len(points))
+    rows = -(-len(points) // columns)
+    outline = [withStroke(linewidth=2, foreground="white")]
+    with _figure(rows, columns, height=0.4 + rows * (WIDTH / columns + 0.1)) as (figure, axes):
+        for spot in axes.flat[len(points) :]:
+            spot.set_axis_off()
+        for spot, (title, each) in zip(axes.flat, points.items(), strict=False):
+            spot.scatter(*each.T, s=4, c=[CLASSES[label] for label in labels], linewidths=0, alpha=0.7)
+            for start, end in zip(*moves[title], strict=True):
+                arrow = {
+                    "arrowstyle": "->",
+                    "color": "0.25",
+                    "linewidth": 0.6,
+                    "shrinkA": 3,
+                    "shrinkB": 3,
+                }
+                spot.annotate("", end, start, arrowprops=arrow)
+            for place, colour in zip(moves[title], ("black", MOVED), strict=True):
+                for x, y in place:
+                    spot.text(
+                        *(x, y, mark),
+                        color=colour,
+                        fontsize=7,
+                        fontweight="bold",
+                        ha="center",
+                        va="center",
+                        path_effects=outline,
+                    )
+            for label in np.unique(labels):
+                spot.text(
+                    *np.median(each[labels == label], axis=0),
+                    str(label),
+                    fontsize=8,
+                    ha="center",
+                    va="center",
+                    bbox={"boxstyle": "circle,pad=0.12", "fc": CLASSES[label], "ec": "white"},
+                )
+            spot.set_title(title, fontsize=9)
+            spot.set_aspect("equal", adjustable="datalim")
+            if axes_label:
+                spot.set_xlabel(f"{axes_label} 1", fontsize=8)
+                spot.set_ylabel(f"{axes_label} 2", fontsize=8)
+                spot.tick_params(labelsize=7)
+            else:
+                _frame(spot)
+        names = (("black", "original"), (MOVED, "changed"))
+        handles = [
+            Line2D([], [], linestyle="", marker=f"${mark}$", color=colour, markersize=7, label=name)
+            for colour, name in names
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+        return figure
+
+
+def distance_planes(
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    x_label: str,
+    y_label: str,
+    clean: Sequence[str] = (),
+    noise: Sequence[str] = (),
+) -> Figure:
+    """Clouds of points by two distances, a panel for each comparison, all on one scale.
+
+    Parameters
+    ----------
+    panels : mapping from a title to a mapping from a name to array, float, (n, 2)
+        The same name is drawn alike in all panels.
+    x_label, y_label : str
+        Of the two distances.
+    clean, noise : sequence of str
+        The names of clean inputs and of controls: drawn in their colours.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no panel, or an array is not of that form.
+    """
+    arrays = [array for clouds in panels.values() for array in clouds.values()]
+    if not arrays or any(np.ndim(array) != 2 or np.shape(array)[1] != 2 for array in arrays):
+        raise ValueError("panels must hold arrays of shape (n, 2)")
+    limit = 1.02 * max(float(np.quantile(array, 0.999)) for array in arrays if len(array))
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    with _figure(rows, columns, height=0.7 + rows * (WIDTH / columns + 0.3)) as (figure, axes):
+        for spot in axes.flat[len(panels) :]:
+            spot.set_axis_off()
+        handles = {}
+        for spot, (title, clouds) in zip(axes.flat, panels.items(), strict=False):
+            for name, array in clouds.items():
+                colour, marker = ADVERSARIAL, "^"
+                if name in clean:
+                    colour, marker = CLEAN, ("o", "s")[list(clean).index(name) % 2]
+                if name in noise:
+                    colour, marker = NOISE, "x"
+                size = {"x": 6, "^": 7}.get(marker, 5)
+                spot.scatter(*array.T, s=size, c=colour, marker=marker, linewidths=0.5, alpha=0.35)
+                handles[name] = Line2D([], [], linestyle="", marker=marker, color=colour, label=name)
+            spot.plot((0, limit), (0, limit), ":", color="black", linewidth=1)
+            spot.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
+            spot.set_title(title, fontsize=9)
+        for spot in axes[-1]:
+            spot.set_xlabel(x_label, fontsize=9)
+        for spot in axes[:, 0]:
+            spot.set_ylabel(y_label, fontsize=9)
+        figure.legend(
+            handles=handles.values(), loc="outside lower center", ncols=2, frameon=False, fontsize=9
+        )
+        return figure
+
+
+def mean_curves(
+    places: Sequence[Any],
+    panels: Mapping[str, Mapping[str, Sequence[Any]]],
+    *,
+    label: str,
+    height: str | Sequence[str],
+    clean: Sequence[str] = (),
+    noise: Sequence[str] = (),
+) -> Figure:
+    """Means, with their intervals, along layers or sizes; a panel for each comparison, on one scale.
+
+    Parameters
+    ----------
+    places : sequence of str or float, (n,)
+        Names, or rising numbers.
+    panels : mapping from a title to a mapping from a name to n of `metrics.Mean`
+        The same name is drawn alike in all panels; at most four names of a kind.
+    label : str
+        Of the places.
+    height : str, or sequence of str
+        What the means are of: once for all panels, on one scale, or panel by panel, each on its own.
+    clean, noise : sequence of str
+        The names of clean inputs and of controls: drawn in their colours.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no panel or place, a curve has not as many points as there are places, there are
+        more than four names of a kind, or not as many heights as panels.
+    """
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    if not names or len(places) == 0:
+        raise ValueError("panels and places must hold at least one curve and one place")
+    kinds: dict[str, list[str]] = {CLEAN: [], NOISE: [], ADVERSARIAL: []}
+    for name in names:
+        kinds[CLEAN if name in clean else NOISE if name in noise else ADVERSARIAL].append(name)
+    if max(map(len, kinds.values())) > len(LINES):
+        raise ValueError(f"panels must hold at most {len(LINES)} names of a kind, got {names}")
+    heights = [height, *[""] * (len(panels) - 1)] if isinstance(height, str) else height
+    if len(heights) != len(panels):
+        raise ValueError(f"height must be one, or one for each of {len(panels)} panels, got {height!r}")
+    styles = {
+        name: {"color": colour, "linestyle": line, "marker": marker}
+        for colour, some in kinds.items()
+        for name, (line, marker) in zip(some, LINES, strict=False)
+    }
+    with _figure(1, len(panels), height=3.3) as (figure, axes):
+        handles = {}
+        for spot, (title, curves) in zip(axes[0], panels.items(), strict=True):
+            if isinstance(height, str) and spot is not axes[0, 0]:
+                spot.sharey(axes[0, 0])
+                spot.tick_params(labelleft=False)
+            for name, means in curves.items():
+                if len(means) != len(places):
+                    raise ValueError(
+                        f"panels must have {len(places)} points a curve, {name} has {len(means)}"
+                    )
+                values = np.array([each.value for each in means])
+                ends = np.array([each.interval for each in means]).T
+                spot.fill_between(places, *ends, color=styles[name]["color"], alpha=0.2, linewidth=0)
+                (handles[name],) = spot.plot(
+                    places, values, **styles[name], markersize=4, label=name, markerfacecolor="white"
+                )
+            spot.set_title(title, fontsize=9)
+            spot.set_xlabel(label)
+            if isinstance(places[0], str):
+                spot.tick_params(axis="x", rotation=90, labelsize=8)
+        for spot, text in zip(axes[0], heights, strict=True):
+            spot.set_ylim(bottom=0)
+            spot.set_ylabel(text)
+        figure.legend(
+            handles=handles.values(),
+            loc="outside lower center",
+            ncols=3 if len(handles) == 3 else 2,
+            frameon=False,
+            fontsize=9,
+        )
+        return figure
+
+
+def change_maps(
+    images: np.ndarray, maps: Mapping[str, np.ndarray], titles: Sequence[str] | None = None
+) -> Figure:
+    """Images side by side, and below each, layer by layer, where the activations have changed.
+
+    Parameters
+    ----------
+    images : array, float32, (n, height, width, 1)
+        Pixel scale [0, 1].
+    maps : mapping from the name of a layer to array, float, (n, height, width)
+        A row each, of any size; red above 0, blue below, on a scale of its own, the same for the row.
+    titles : sequence of str, optional
+        One above each image.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no layer, or the arrays are not of that form.
+    """
+    images = _grey(images, "images")
+    titles = _titles(titles, len(images))
+    if not maps:
+        raise ValueError("maps must hold at least one layer, got none")
+    for name, values in maps.items():
+        if np.ndim(values) != 3 or len(values) != len(images) or not np.isfinite(values).all():
+            raise ValueError(
+                f"maps must be finite, of shape ({len(images)}, height, width), "
+                f"got {np.shape(values)} for {name}"
+            )
+    rows, columns = 1 + len(maps), len(images)
+    height = rows * (WIDTH - 0.5) / columns + 0.45
+    with _figure(rows, columns, height=height) as (figure, axes):
+        for index, spot in enumerate(axes[0]):
+            _show_digit(spot, images[index, ..., 0], titles[index])
+            spot.title.set_fontsize(8)
+        for row, (name, values) in zip(axes[1:], maps.items(), strict=True):
+            limit = float(np.abs(values).max()) or 1.0
+            for index, spot in enumerate(row):
+                _show_change(spot, values[index], limit)
+            row[0].set_ylabel(f"{name}\n± {limit:.2g}", fontsize=7)
+        figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
         return figure

@@ -19,6 +19,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attacks._candidates": {"attacks"},
     "attacks.pixel_search": {"_checks", "attacks"},
     "metrics": {"_checks"},
+    "representation": {"_checks"},
+    "activations": {"_checks", "classifier"},
     "results": set(),
     "plots": {"_checks"},
 }
