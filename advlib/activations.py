@@ -189,7 +189,7 @@ def largest_stretch(
     names = list(values)
     found = {}
     for first, second in pairwise(names):
-        source = model.input if first == INPUT else model.get_layer(first).output
+        source = model.inputs[0] if first == INPUT else model.get_layer(first).output
         between = keras.Model(source, model.get_layer(second).output)
         stretch = _power_iteration(between, iterations)
         start = random.standard_normal(values[first].shape).astype(np.float32)

@@ -335,6 +335,7 @@ def success_curves(
     curves: Mapping[str, Sequence[Any]],
     *,
     label: str,
+    height: str = "success",
     noise: Sequence[str] = (),
     grey_levels: bool = False,
     logarithmic: bool = False,
@@ -348,6 +349,8 @@ def success_curves(
     curves : mapping from a name to n of `metrics.Proportion`
     label : str
         Of the sizes.
+    height : str
+        What the shares are of.
     noise : sequence of str
         The names that are controls: drawn in the colour of noise.
     grey_levels : bool
@@ -382,7 +385,7 @@ def success_curves(
             low, high = zip(*(share.interval for share in shares), strict=True)
             spot.fill_between(sizes, low, high, color=colour, alpha=0.2, linewidth=0)
             spot.plot(sizes, values, line, marker=marker, color=colour, label=name, markersize=5)
-        spot.set(xlabel=label, ylabel="success", ylim=(-0.03, 1.03))
+        spot.set(xlabel=label, ylabel=height, ylim=(-0.03, 1.03))
         spot.yaxis.set_major_formatter(PercentFormatter(1))
         if logarithmic:
             spot.set_xscale("log")
@@ -964,7 +967,11 @@ def mean_curves(
 
 
 def change_maps(
-    images: np.ndarray, maps: Mapping[str, np.ndarray], titles: Sequence[str] | None = None
+    images: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    titles: Sequence[str] | None = None,
+    *,
+    scales: Mapping[str, float] | None = None,
 ) -> Figure:
     """Images side by side, and below each, layer by layer, where the activations have changed.
 
@@ -973,9 +980,11 @@ def change_maps(
     images : array, float32, (n, height, width, 1)
         Pixel scale [0, 1].
     maps : mapping from the name of a layer to array, float, (n, height, width)
-        A row each, of any size; red above 0, blue below, on a scale of its own, the same for the row.
+        A row each, of any size; red above 0, blue below.
     titles : sequence of str, optional
         One above each image.
+    scales : mapping from the name of a layer to float, optional
+        Where the scale of its row ends, above 0; without it at the largest value of the row.
 
     Returns
     -------
@@ -984,10 +993,12 @@ def change_maps(
     Raises
     ------
     ValueError
-        If there is no layer, or the arrays are not of that form.
+        If there is no layer, or the arrays or scales are not of that form.
     """
     images = _grey(images, "images")
     titles = _titles(titles, len(images))
+    if scales is not None and (set(scales) != set(maps) or not min(scales.values()) > 0):
+        raise ValueError(f"scales must be above 0, for {', '.join(maps)}, got {dict(scales)}")
     if not maps:
         raise ValueError("maps must hold at least one layer, got none")
     for name, values in maps.items():
@@ -1003,7 +1014,7 @@ def change_maps(
             _show_digit(spot, images[index, ..., 0], titles[index])
             spot.title.set_fontsize(8)
         for row, (name, values) in zip(axes[1:], maps.items(), strict=True):
-            limit = float(np.abs(values).max()) or 1.0
+            limit = (scales or {}).get(name) or float(np.abs(values).max()) or 1.0
             for index, spot in enumerate(row):
                 _show_change(spot, values[index], limit)
             row[0].set_ylabel(f"{name}\n± {limit:.2g}", fontsize=7)

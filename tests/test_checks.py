@@ -14,6 +14,8 @@ from tests.models import linear
 
 GOOD = np.full((2, 28, 28, 1), 0.5, np.float32)
 LABELS = np.array([1, 2])
+PLANE = np.zeros((2, 2))
+MEAN = metrics.Mean(1.0, (0.5, 1.5), 9)
 
 BAD_IMAGES = {
     "dtype": (GOOD.astype(np.float64), "images must be float32"),
@@ -233,6 +235,59 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
         lambda: plots.pixel_maps(GOOD, GOOD[..., 0], label="", columns=0),
         "columns must be",
     ),
+    "moves' titles": (
+        lambda: plots.class_maps({"a": PLANE}, LABELS, {"b": (PLANE, PLANE)}, mark="2"),
+        "moves must be given for a, got b",
+    ),
+    "moves in space": (
+        lambda: plots.class_maps({"a": PLANE}, LABELS, {"a": (np.ones((2, 3)),) * 2}, mark="2"),
+        r"moves must be arrays of shape \(n, 2\)",
+    ),
+    "half a move": (
+        lambda: plots.class_maps({"a": PLANE}, LABELS, {"a": (PLANE, PLANE[:1])}, mark="2"),
+        "moves must be pairs of arrays of the same shape",
+    ),
+    "map in space": (
+        lambda: plots.class_maps({"a": GOOD}, LABELS, {"a": (PLANE, PLANE)}, mark="2"),
+        r"points must be arrays of shape \(n, 2\)",
+    ),
+    "map's labels": (
+        lambda: plots.class_maps({"a": PLANE}, LABELS[:1], {"a": (PLANE, PLANE)}, mark="2"),
+        r"labels must have shape \(2,\)",
+    ),
+    "no plane": (
+        lambda: plots.distance_planes({}, x_label="", y_label=""),
+        r"panels must hold arrays of shape \(n, 2\)",
+    ),
+    "plane in space": (
+        lambda: plots.distance_planes({"a": {"b": np.ones((2, 3))}}, x_label="", y_label=""),
+        r"panels must hold arrays of shape \(n, 2\)",
+    ),
+    "no curve": (
+        lambda: plots.mean_curves([1], {}, label="", height=""),
+        "panels and places must hold at least one",
+    ),
+    "curve too short": (
+        lambda: plots.mean_curves([1, 2], {"a": {"b": [MEAN]}}, label="", height=""),
+        "panels must have 2 points a curve, b has 1",
+    ),
+    "too many curves": (
+        lambda: plots.mean_curves([1], {"a": {c: [MEAN] for c in "abcde"}}, label="", height=""),
+        "panels must hold at most 4 names of a kind",
+    ),
+    "heights": (
+        lambda: plots.mean_curves([1], {"a": {"b": [MEAN]}}, label="", height=["", ""]),
+        "height must be one, or one for each of 1 panels",
+    ),
+    "no change map": (lambda: plots.change_maps(GOOD, {}), "maps must hold at least one layer"),
+    "change maps": (
+        lambda: plots.change_maps(GOOD, {"conv1": np.ones((3, 4, 4))}),
+        r"maps must be finite, of shape \(2, height, width\), got \(3, 4, 4\) for conv1",
+    ),
+    "change maps' scales": (
+        lambda: plots.change_maps(GOOD, {"conv1": np.ones((2, 4, 4))}, scales={"conv2": 1.0}),
+        "scales must be above 0, for conv1",
+    ),
     "chosen": (
         lambda: plots.saliency_path(GOOD, GOOD[..., 0], [LABELS], ["", ""]),
         "chosen must be 2",
@@ -260,6 +315,16 @@ def test_bad_values_and_changes() -> None:
             metrics.mean(values)
     with pytest.raises(ValueError, match="values must be finite"):
         metrics.mean(np.array([1, np.nan]))
+    for groups in (LABELS[:1], np.array([0.0, 1.0]), np.zeros((2, 1), int)):
+        with pytest.raises(ValueError, match=r"groups must be integers, one per value, of shape \(2,\)"):
+            metrics.mean(np.ones(2), groups)
+        with pytest.raises(ValueError, match="groups must be integers"):
+            metrics.proportion(np.ones(2, bool), groups)
+    with pytest.raises(ValueError, match="groups must be integers"):
+        metrics.proportion(np.ones((2, 2), bool), np.zeros((2, 2), int))
+    for effective in (0.0, 5.5, np.nan):
+        with pytest.raises(ValueError, match="effective must be above 0 and at most total, 5, got"):
+            metrics.Proportion(1, 5, effective)
     with pytest.raises(ValueError, match="changed must have the shape of images"):
         metrics.norms(GOOD, GOOD[:1])
     with pytest.raises(ValueError, match="changed must be finite"):

@@ -93,3 +93,51 @@ def test_attack_table_is_over_successes() -> None:
     assert table.loc["some", "confidence"] == str(metrics.mean(np.array([0.5, 0.7])))
     assert table.loc["some", "evaluations"] == str(metrics.mean(np.array([1, 3, 5, 7])))
     assert list(table.loc["none"]) == ["0.00% [0.00%, 48.99%] of 4", *["–"] * 4, "1.0 [1.0, 1.0]"]
+
+
+def test_groups_of_one_change_nothing() -> None:
+    values = np.random.default_rng(0).normal(size=40)
+    assert metrics.mean(values, np.arange(40)).interval == pytest.approx(metrics.mean(values).interval)
+    cases = values > 0
+    low, high = metrics.proportion(cases, np.arange(40)).interval
+    # The variance has a factor of n / (n - 1), and never more cases than there are are counted.
+    assert (low, high) == pytest.approx(metrics.proportion(cases).interval, abs=0.003)
+
+
+def test_groups_that_repeat_their_numbers_count_once() -> None:
+    values = np.random.default_rng(1).normal(size=30)
+    thrice, groups = np.repeat(values, 3), np.repeat(np.arange(30), 3)
+    assert metrics.mean(thrice, groups).interval == pytest.approx(metrics.mean(values).interval)
+    assert metrics.mean(thrice, groups).total == 90
+    cases = values > 0.3
+    found = metrics.proportion(np.repeat(cases, 3), groups)
+    assert (found.successes, found.total) == (3 * int(cases.sum()), 90)
+    assert found.interval == pytest.approx(metrics.proportion(cases).interval, abs=0.006)
+    # All alike: nothing is known of how groups differ, so each counts as one case.
+    none = metrics.proportion(np.zeros(90, bool), groups)
+    assert none.interval == pytest.approx(metrics.Proportion(0, 30).interval)
+
+
+def test_groups_by_hand() -> None:
+    # Mean 2; sums of the deviations of the groups -3 and 3; variance 2 / 1 · (9 + 9) / 16.
+    found = metrics.mean(np.array([0, 1, 3, 4]), np.array([5, 5, 9, 9]))
+    radius = 12.706204736 * 1.5
+    assert found.value == 2
+    assert found.interval == pytest.approx((2 - radius, 2 + radius))
+    assert np.isnan(metrics.mean(np.array([1, 2]), np.array([3, 3])).interval).all()
+
+
+def test_intervals_by_groups_cover() -> None:
+    random = np.random.default_rng(2)
+    hits = {"grouped": 0, "ungrouped": 0, "share": 0}
+    for _ in range(400):
+        own = random.normal(size=40)  # what all three numbers of a group share
+        values = np.repeat(own, 3) + 0.3 * random.normal(size=120)
+        groups = np.repeat(np.arange(40), 3)
+        hits["grouped"] += bool(np.prod(metrics.mean(values, groups).interval) < 0)
+        hits["ungrouped"] += bool(np.prod(metrics.mean(values).interval) < 0)
+        low, high = metrics.proportion(values > 0, groups).interval
+        hits["share"] += low < 0.5 < high
+    assert 0.92 < hits["grouped"] / 400 < 0.98
+    assert hits["ungrouped"] / 400 < 0.85
+    assert 0.92 < hits["share"] / 400 < 0.985

@@ -213,3 +213,99 @@ def test_pixel_maps_lie_below_their_images_on_one_scale() -> None:
         assert upper.get_position().x0 == pytest.approx(lower.get_position().x0, abs=0.01)
     blank = plots.pixel_maps(images, 0 * maps, label="odds")
     assert blank.axes[5].images[0].get_clim() == (0, 1)
+
+
+def test_class_maps_draw_moves_from_black_to_blue() -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 3], 20)
+    points = {"a": random.normal(size=(40, 2)), "b": random.normal(size=(40, 2))}
+    moves = {"a": (np.array([[0.0, 1]]), np.array([[2.0, 3]])), "b": (np.zeros((0, 2)),) * 2}
+    figure = plots.class_maps(points, labels, moves, mark="7", axes_label="component")
+    for axes, (title, each) in zip(figure.axes, points.items(), strict=True):
+        assert axes.get_title() == title
+        np.testing.assert_array_equal(axes.collections[0].get_offsets(), each)
+        colours = [to_hex(colour[:3]) for colour in axes.collections[0].get_facecolors()]
+        assert colours == [plots.CLASSES[label].lower() for label in labels]
+        named = {text.get_text(): text.get_position() for text in axes.texts if text.get_bbox_patch()}
+        for label in (0, 3):
+            np.testing.assert_allclose(named[str(label)], np.median(each[labels == label], axis=0))
+        assert axes.get_xlabel() == "component 1"
+    marks = [text for text in figure.axes[0].texts if text.get_text() == "7"]
+    assert [(to_hex(mark.get_color()), mark.get_position()) for mark in marks] == [
+        ("#000000", (0, 1)),
+        (plots.MOVED.lower(), (2, 3)),
+    ]
+    (arrow,) = (text for text in figure.axes[0].texts if getattr(text, "arrow_patch", None))
+    assert (tuple(arrow.xyann), tuple(arrow.xy)) == ((0, 1), (2, 3))  # from, to
+    assert not [text for text in figure.axes[1].texts if text.get_text() == "7"]
+    bare = plots.class_maps({"a": points["a"]}, labels, {"a": moves["a"]}, mark="7")
+    assert len(bare.axes) == 1
+    assert list(bare.axes[0].get_xticks()) == []
+
+
+def test_distance_planes_share_a_scale_and_colours() -> None:
+    real = {"own": np.array([[1.0, 3]]), "other": np.array([[3.0, 1]])}
+    panels = {
+        "real": real,
+        "attack": {"adversarial": np.array([[2.0, 2]]), "noise": np.array([[1.0, 2]])},
+    }
+    figure = plots.distance_planes(
+        panels, x_label="x", y_label="y", clean=["own", "other"], noise=["noise"]
+    )
+    first, second = figure.axes
+    assert first.get_xlim() == second.get_xlim() == first.get_ylim()
+    assert first.get_xlim()[1] > 3
+    found = [[to_hex(c.get_facecolors()[0][:3]) for c in axes.collections] for axes in figure.axes]
+    colours = [plots.CLEAN, plots.CLEAN, plots.ADVERSARIAL, plots.NOISE]
+    assert [c.upper() for row in found for c in row] == colours
+    np.testing.assert_array_equal(second.collections[0].get_offsets(), [[2, 2]])
+    assert (first.get_xlabel(), first.get_ylabel(), second.get_ylabel()) == ("x", "y", "")
+
+
+def test_mean_curves_show_means_with_their_intervals() -> None:
+    def means(*values: float) -> list[metrics.Mean]:
+        return [metrics.Mean(value, (value - 1, value + 2), 9) for value in values]
+
+    panels = {
+        "left": {"one": means(1, 2), "coin": means(3, 4), "real": means(5, 6)},
+        "right": {"one": means(7, 8), "two": means(9, 30)},
+    }
+    figure = plots.mean_curves(
+        ["input", "conv1"], panels, label="layer", height="change", clean=["real"], noise=["coin"]
+    )
+    left, right = figure.axes
+    assert left.get_ylim() == right.get_ylim()
+    assert left.get_ylim()[0] == 0
+    assert left.get_ylim()[1] > 30
+    one, coin, real = left.lines
+    np.testing.assert_array_equal(real.get_ydata(), [5, 6])
+    assert [line.get_color() for line in (one, coin, real)] == [
+        *(plots.ADVERSARIAL, plots.NOISE),
+        plots.CLEAN,
+    ]
+    assert right.lines[0].get_linestyle() == one.get_linestyle() != right.lines[1].get_linestyle()
+    band = left.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (0, 4)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "coin", "real", "two"]
+    own = plots.mean_curves([1, 2], panels, label="κ", height=["a", "b"])
+    assert [axes.get_ylabel() for axes in own.axes] == ["a", "b"]
+    assert own.axes[0].get_ylim() != own.axes[1].get_ylim()
+
+
+def test_change_maps_have_a_scale_for_each_layer() -> None:
+    random = np.random.default_rng(0)
+    images = random.random((2, 6, 6, 1), np.float32)
+    maps = {"conv1": random.normal(size=(2, 6, 6)), "conv2": np.zeros((2, 3, 3))}
+    figure = plots.change_maps(images, maps, ["a", "b"])
+    shown = [axes.images[0] for axes in figure.axes]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["a", "b"]
+    for index in range(2):
+        np.testing.assert_array_equal(shown[index].get_array(), images[index, ..., 0])
+        np.testing.assert_array_equal(shown[2 + index].get_array(), maps["conv1"][index])
+        np.testing.assert_array_equal(shown[4 + index].get_array(), maps["conv2"][index])
+        limit = np.abs(maps["conv1"]).max()
+        assert shown[2 + index].get_clim() == (-limit, limit)
+        assert shown[4 + index].get_clim() == (-1, 1)
+    scaled = plots.change_maps(images, maps, scales={"conv1": 9.0, "conv2": 3.0})
+    assert scaled.axes[2].images[0].get_clim() == (-9, 9)
+    assert scaled.axes[2].get_ylabel() == "conv1\n± 9"

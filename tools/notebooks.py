@@ -45,6 +45,7 @@ def execute(source: Path) -> bool:
         notebook,
         timeout=600,
         record_timing=False,  # times would differ from run to run
+        coalesce_streams=True,  # and so would the pieces in which a text arrives
         resources={"metadata": {"path": FOLDER}},
     )
     client.execute(stderr=subprocess.DEVNULL)  # TensorFlow's chatter; errors come as messages
