@@ -36,7 +36,7 @@ CLASSES = (
     *("#E69F00", "#7FCDEE", "#66C2A5", "#D9C800", "#E5A3C8"),
     *("#E8936A", "#A6A6A6", "#B58A4C", "#9BC46B", "#B79BD6"),
 )
-MOVED = "#0B3FD6"
+MOVED = "#0057FF"
 
 # Attacks share a colour; these tell them apart, in this order.
 LINES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
@@ -736,8 +736,8 @@ def class_maps(
     points : mapping from a title to array, float, (n, 2)
         One map a panel.
     labels : array, integer, (n,)
-        Classes of the points, the same in every panel, from 0 to 9: told by colour, and by the number at
-        the median of the class.
+        Classes of the points, the same in every panel, from 0 to 9: each point is drawn as its number,
+        coloured, and the number stands once more, larger, at the median of its class.
     moves : mapping from the same titles to a pair of arrays, float, (m, 2)
         Where something begins, drawn as a black mark, and where it ends, as a blue one, with an arrow
         between; m may differ from panel to panel.
@@ -774,7 +774,9 @@ def class_maps(
         for spot in axes.flat[len(points) :]:
             spot.set_axis_off()
         for spot, (title, each) in zip(axes.flat, points.items(), strict=False):
-            spot.scatter(*each.T, s=4, c=[CLASSES[label] for label in labels], linewidths=0, alpha=0.7)
+            for label in np.unique(labels):  # each point as its class: not by colour alone
+                some = each[labels == label]
+                spot.scatter(*some.T, s=7, c=CLASSES[label], marker=f"${label}$", linewidths=0)
             for start, end in zip(*moves[title], strict=True):
                 arrow = {
                     "arrowstyle": "->",
@@ -795,8 +797,8 @@ def class_maps(
                         va="center",
                         path_effects=outline,
                     )
-            for label in np.unique(labels):
-                spot.text(
+            for label in sorted(np.unique(labels), key=lambda label: str(label) == mark):
+                spot.text(  # last, on top, the class that moves
                     *np.median(each[labels == label], axis=0),
                     str(label),
                     fontsize=8,
@@ -928,9 +930,9 @@ def mean_curves(
     if len(heights) != len(panels):
         raise ValueError(f"height must be one, or one for each of {len(panels)} panels, got {height!r}")
     styles = {
-        name: {"color": colour, "linestyle": line, "marker": marker}
+        name: {"color": colour, "linestyle": line, "marker": "osx^Dv*P"[names.index(name) % 8]}
         for colour, some in kinds.items()
-        for name, (line, marker) in zip(some, LINES, strict=False)
+        for name, (line, _) in zip(some, LINES, strict=False)
     }
     with _figure(1, len(panels), height=3.3) as (figure, axes):
         handles = {}
@@ -1017,6 +1019,6 @@ def change_maps(
             limit = (scales or {}).get(name) or float(np.abs(values).max()) or 1.0
             for index, spot in enumerate(row):
                 _show_change(spot, values[index], limit)
-            row[0].set_ylabel(f"{name}\n± {limit:.2g}", fontsize=7)
+            row[0].set_ylabel(f"{name}\nto {limit:.2g}", fontsize=7)
         figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
         return figure

@@ -119,9 +119,10 @@ def test_groups_that_repeat_their_numbers_count_once() -> None:
 
 
 def test_groups_by_hand() -> None:
-    # Mean 2; sums of the deviations of the groups -3 and 3; variance 2 / 1 · (9 + 9) / 16.
-    found = metrics.mean(np.array([0, 1, 3, 4]), np.array([5, 5, 9, 9]))
-    radius = 12.706204736 * 1.5
+    # Mean 2; sums of the deviations of the groups -1 and 1 (in the first, -3 and 2): variance
+    # 2 / 1 · (1 + 1) / 16.
+    found = metrics.mean(np.array([-1, 4, 2, 3]), np.array([5, 5, 9, 9]))
+    radius = 12.706204736 * 0.5
     assert found.value == 2
     assert found.interval == pytest.approx((2 - radius, 2 + radius))
     assert np.isnan(metrics.mean(np.array([1, 2]), np.array([3, 3])).interval).all()

@@ -69,10 +69,14 @@ def test_gaussian_noise_is_cut_off_and_made_up_for() -> None:
     np.testing.assert_array_equal(result.evaluations, np.ones(1000))
 
 
-def test_gaussian_noise_goes_to_the_very_corner() -> None:
-    images = np.full((1, 2, 3, 1), 0.5, np.float32)
-    corner = attacks.gaussian_noise(MODEL, images, LABELS[:1], l2=np.sqrt(6) / 2, seed=3).images
-    np.testing.assert_array_equal(np.abs(corner - images), np.full_like(images, 0.5))
+@pytest.mark.parametrize("seed", range(20))
+def test_gaussian_noise_goes_to_the_very_corner(seed: int) -> None:
+    images = np.random.default_rng(100 + seed).random((1, 2, 3, 1), np.float32)
+    noise = np.random.default_rng(seed).standard_normal(images.shape)
+    ends = (noise > 0).astype(np.float32)
+    longest = np.linalg.norm((ends - images.astype(np.float64)).ravel())
+    found = attacks.gaussian_noise(MODEL, images, LABELS[:1], l2=longest, seed=seed).images
+    np.testing.assert_allclose(found, ends, atol=1e-6)
 
 
 def test_gaussian_noise_follows_its_seed_alone() -> None:

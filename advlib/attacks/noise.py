@@ -138,8 +138,9 @@ def _add(images: np.ndarray, noise: np.ndarray, l2: np.ndarray) -> np.ndarray:
     ended = np.cumsum(ended, axis=1)
     moving = np.cumsum(moving[:, ::-1], axis=1)[:, ::-1]
     longest = np.sqrt(ended[:, -1])
-    if (l2 > longest).any():
-        first = int(np.argmax(l2 > longest))
+    too_long = l2 > longest * (1 + 1e-12)  # but not by rounding errors alone
+    if too_long.any():
+        first = int(np.argmax(too_long))
         raise ValueError(
             f"l2 must be at most {longest[first]:.4g} for this noise to fit between 0 and 1, "
             f"got {l2[first]:.4g}"
