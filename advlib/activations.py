@@ -149,7 +149,7 @@ def largest_stretch(
     images: np.ndarray,
     *,
     layers: Sequence[str] | None = None,
-    iterations: int = 20,
+    iterations: int = 100,
     seed: int = 0,
     batch_size: int = 500,
 ) -> dict[str, np.ndarray]:
@@ -168,7 +168,7 @@ def largest_stretch(
         Names of layers, each behind the one before it on the way of the images through the model;
         without it every layer, in the model's order.
     iterations : int
-        Of the power iteration.
+        Of the power iteration; a hundred come within about a thousandth for the book's network.
     seed : int
         Of the directions to start from.
 
