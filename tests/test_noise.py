@@ -74,7 +74,7 @@ def test_gaussian_noise_goes_to_the_very_corner(seed: int) -> None:
     images = np.random.default_rng(100 + seed).random((1, 2, 3, 1), np.float32)
     noise = np.random.default_rng(seed).standard_normal(images.shape)
     ends = (noise > 0).astype(np.float32)
-    longest = np.linalg.norm((ends - images.astype(np.float64)).ravel())
+    longest = float(np.linalg.norm((ends - images.astype(np.float64)).ravel()))
     found = attacks.gaussian_noise(MODEL, images, LABELS[:1], l2=longest, seed=seed).images
     np.testing.assert_allclose(found, ends, atol=1e-6)
 
