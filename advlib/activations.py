@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from advlib._checks import check_images, check_input_shape, check_integer, check_same_shape
-from advlib.classifier import activations, extractor
+from advlib.classifier import extractor
 
 # The name of the images themselves among the layers.
 INPUT = "input"
@@ -62,13 +62,14 @@ def layer_changes(
     Raises
     ------
     ValueError
-        If a layer is unknown (the message lists the names), or the images are not of that form.
+        If a layer is unknown (the message lists the names) or called "input", or the images are not of
+        that form.
     """
 
     def lengths(values: np.ndarray) -> np.ndarray:
         return np.linalg.norm(values.reshape(len(values), -1), axis=1)
 
-    return _measure(model, images, changed, layers, batch_size, lengths, with_input=True)
+    return _measure(model, images, changed, layers, batch_size, lengths)
 
 
 def filter_changes(
@@ -103,7 +104,9 @@ def filter_changes(
     def lengths(values: np.ndarray) -> np.ndarray:
         return np.linalg.norm(values, axis=(1, 2))
 
-    return _measure(model, images, changed, _with_filters(model, layers), batch_size, lengths)
+    layers = _with_filters(model, layers)
+    found = _measure(model, images, changed, layers, batch_size, lengths)
+    return {name: found[name] for name in layers}
 
 
 def change_maps(
@@ -139,8 +142,9 @@ def change_maps(
     layers = _with_filters(model, layers)
     parts: dict[str, list[np.ndarray]] = {}
     for before, after in _batches(model, images, changed, layers, batch_size):
-        for name, values in before.items():
-            parts.setdefault(name, []).append((after[name] - values).max(axis=-1))
+        for name in layers:
+            change = after[name].astype(np.float32) - before[name].astype(np.float32)
+            parts.setdefault(name, []).append(change.max(axis=-1))
     return {name: np.concatenate(maps) for name, maps in parts.items()}
 
 
@@ -182,49 +186,70 @@ def largest_stretch(
         If a layer is unknown (the message lists the names), or the images are not of that form.
     """
     images = check_images(images)
+    check_input_shape(model, images)
     iterations = check_integer(iterations, "iterations")
     batch_size = check_integer(batch_size, "batch_size")
-    random = np.random.default_rng(check_integer(seed, "seed", low=0))
-    values = {INPUT: images, **activations(model, images, layers=layers, batch_size=batch_size)}
-    names = list(values)
-    found = {}
-    for first, second in pairwise(names):
-        source = model.inputs[0] if first == INPUT else model.get_layer(first).output
-        between = keras.Model(source, model.get_layer(second).output)
-        stretch = _power_iteration(between, iterations)
-        start = random.standard_normal(values[first].shape).astype(np.float32)
-        parts = [
-            stretch(tf.constant(values[first][part]), tf.constant(start[part])).numpy()
-            for part in _slices(len(images), batch_size)
-        ]
-        found[second] = np.concatenate(parts).astype(np.float64)
-    return found
+    inside = _extractor(model, layers)
+    names = [INPUT, *inside.output]
+    # A generator for each layer: what it draws does not depend on the batches.
+    random = {
+        name: np.random.default_rng([check_integer(seed, "seed", low=0), k])
+        for k, name in enumerate(names)
+    }
+    stretch = {
+        second: _power_iteration(_between(model, first, second), iterations)
+        for first, second in pairwise(names)
+    }
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in stretch}
+    for part in _slices(len(images), batch_size):
+        batch = tf.constant(images[part])
+        values = {INPUT: batch, **inside(batch, training=False)}
+        for first, second in pairwise(names):
+            start = random[first].standard_normal(values[first].shape)
+            start = tf.cast(start, values[first].dtype)
+            parts[second].append(stretch[second](values[first], start).numpy())
+    return {name: np.concatenate(each).astype(np.float64) for name, each in parts.items()}
+
+
+def _between(model: keras.Model, first: str, second: str) -> keras.Model:
+    """The part of the model from the output of one layer, or the images, to that of another."""
+    source = model.inputs[0] if first == INPUT else model.get_layer(first).output
+    try:
+        return keras.Model(source, model.get_layer(second).output)
+    except ValueError as error:
+        raise ValueError(
+            "layers must each lie behind the one before, on every way of the images through the model: "
+            f"{second} does not lie behind {first} alone"
+        ) from error
 
 
 def _power_iteration(between: keras.Model, iterations: int) -> Callable[..., tf.Tensor]:
     """Function from points (m, …) and directions (m, …) to the largest singular values, (m,)."""
+    zero = tf.UnconnectedGradients.ZERO  # of layers without a derivative
 
     def lengths(values: tf.Tensor) -> tf.Tensor:
         return tf.norm(tf.reshape(values, (tf.shape(values)[0], -1)), axis=1)
 
-    def along(lengths: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(lengths, (-1, *(1 for _ in values.shape[1:])))
-
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def stretch(points: tf.Tensor, directions: tf.Tensor) -> tf.Tensor:
-        sizes = tf.zeros(tf.shape(points)[0])
+        along = (-1, *(1 for _ in points.shape[1:]))
+        sizes = tf.zeros(tf.shape(points)[0], points.dtype)
         for _ in tf.range(iterations):
-            directions = tf.math.divide_no_nan(directions, along(lengths(directions), directions))
+            size = tf.reshape(lengths(directions), along)
+            directions = tf.math.divide_no_nan(directions, size)
             with tf.GradientTape() as tape:
                 tape.watch(points)
                 with tf.autodiff.ForwardAccumulator(points, directions) as accumulator:
-                    outputs = between(points, training=False)
-                pushed = accumulator.jvp(outputs)
+                    outputs = tf.cast(between(points, training=False), points.dtype)
+                pushed = accumulator.jvp(outputs, unconnected_gradients=zero)
             sizes = lengths(pushed)
-            directions = tape.gradient(outputs, points, output_gradients=pushed)
+            directions = tape.gradient(
+                outputs, points, output_gradients=pushed, unconnected_gradients=zero
+            )
         return sizes
 
-    return stretch
+    # Traced once, for any number of points.
+    spec = tf.TensorSpec((None, *between.inputs[0].shape[1:]), between.inputs[0].dtype)
+    return tf.function(stretch).get_concrete_function(spec, spec)
 
 
 def _measure(
@@ -234,14 +259,12 @@ def _measure(
     layers: Sequence[str] | None,
     batch_size: int,
     lengths: Callable[[np.ndarray], np.ndarray],
-    *,
-    with_input: bool = False,
 ) -> dict[str, Change]:
-    """Lengths before, and of the change, of every layer."""
+    """Lengths before, and of the change, of the images and of every layer."""
     parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for before, after in _batches(model, images, changed, layers, batch_size, with_input=with_input):
+    for before, after in _batches(model, images, changed, layers, batch_size):
         for name, values in before.items():
-            # float32 would lose what is left of two numbers that nearly agree.
+            # Squares in float64 neither overflow nor vanish, whatever the layer computes in.
             exact = values.astype(np.float64)
             parts.setdefault(name, []).append((lengths(exact), lengths(after[name] - exact)))
     return {
@@ -256,21 +279,30 @@ def _batches(
     changed: np.ndarray,
     layers: Sequence[str] | None,
     batch_size: int,
-    *,
-    with_input: bool = False,
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-    """Activations of the originals and of the changed images, batch by batch."""
+    """The originals and their activations, the changed images and theirs, batch by batch."""
     images, changed = check_images(images), check_images(changed, "changed")
     check_same_shape(images, changed, "changed")
     check_input_shape(model, images)
-    inside = extractor(model, layers)
+    inside = _extractor(model, layers)
     for part in _slices(len(images), check_integer(batch_size, "batch_size")):
-        pair = []
-        for some in (images[part], changed[part]):
-            outputs = inside(tf.constant(some), training=False)
-            found = {INPUT: some} if with_input else {}
-            pair.append(found | {name: values.numpy() for name, values in outputs.items()})
-        yield pair[0], pair[1]
+        before, after = (
+            {INPUT: some}
+            | {
+                name: values.numpy()
+                for name, values in inside(tf.constant(some), training=False).items()
+            }
+            for some in (images[part], changed[part])
+        )
+        yield before, after
+
+
+def _extractor(model: keras.Model, layers: Sequence[str] | None) -> keras.Model:
+    """The model's extractor, unless the name of a layer is that of the images."""
+    inside = extractor(model, layers)
+    if INPUT in inside.output:
+        raise ValueError(f'layers must not be called "{INPUT}", the name of the images themselves here')
+    return inside
 
 
 def _slices(count: int, size: int) -> list[slice]:
@@ -279,14 +311,12 @@ def _slices(count: int, size: int) -> list[slice]:
 
 def _with_filters(model: keras.Model, layers: Sequence[str] | None) -> Sequence[str]:
     """The layers, checked to have filters; or all that have."""
-    ranks = {
-        layer.name: len(layer.output.shape)
-        for layer in model.layers
-        if not isinstance(layer, keras.layers.InputLayer)
-    }
+    ranks = {name: len(output.shape) for name, output in extractor(model, layers).output.items()}
     if layers is None:
-        return [name for name, rank in ranks.items() if rank == 4]
-    without = [name for name in layers if ranks.get(name, 4) != 4]
+        layers = [name for name, rank in ranks.items() if rank == 4]
+        if not layers:
+            raise ValueError("model must have layers with outputs (n, height, width, filters), got none")
+    without = [name for name in layers if ranks[name] != 4]
     if without:
         raise ValueError(
             f"layers must have outputs (n, height, width, filters), which {', '.join(without)} have not"

@@ -258,8 +258,13 @@ def activations(
     images = check_images(images)
     check_input_shape(model, images)
     inside = extractor(model, layers)
-    values = inside.predict(images, batch_size=check_integer(batch_size, "batch_size"), verbose=0)
-    return {name: values[name] for name in inside.output}
+    batch_size = check_integer(batch_size, "batch_size")
+    # Called, not `predict`: that would compile each new model, and warn of it.
+    batches = [
+        inside(tf.constant(images[start : start + batch_size]), training=False)
+        for start in range(0, len(images), batch_size)
+    ]
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def extractor(model: keras.Model, layers: Sequence[str] | None = None) -> keras.Model:
@@ -275,22 +280,37 @@ def extractor(model: keras.Model, layers: Sequence[str] | None = None) -> keras.
     Returns
     -------
     keras.Model
-        Its output is a dict from the names, in the order of `layers`.
+        Its output is a dict from the names, in the order of `layers`. Of a layer that is used more than
+        once, its first use.
 
     Raises
     ------
     ValueError
-        If a layer is unknown or none is named; the message lists the names.
+        If the model is not of that form, a layer is unknown or none is named (the message lists the
+        names), or a layer has several outputs or is not on the way from the inputs.
     """
-    outputs = {
-        layer.name: layer.output
-        for layer in model.layers
-        if not isinstance(layer, keras.layers.InputLayer)
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise ValueError(
+            f"model must be functional, or sequential and built, got {type(model).__name__}: only then "
+            "are its layers known"
+        )
+    named = {
+        layer.name: layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)
     }
-    chosen = list(outputs) if layers is None else list(layers)
-    if not chosen or not set(chosen) <= set(outputs):
-        raise ValueError(f"layers must be among {', '.join(outputs)}, got {chosen}")
-    return keras.Model(model.inputs, {name: outputs[name] for name in chosen})
+    chosen = list(named) if layers is None else list(layers)
+    if not chosen or not set(chosen) <= set(named):
+        raise ValueError(f"layers must be among {', '.join(named)}, got {chosen}")
+    outputs = {name: named[name].output for name in chosen}
+    several = [name for name, output in outputs.items() if not isinstance(output, keras.KerasTensor)]
+    if several:
+        raise ValueError(f"layers must have one output each, which {', '.join(several)} have not")
+    try:
+        return keras.Model(model.inputs, outputs)
+    except ValueError as error:
+        raise ValueError(
+            f"layers must lie on the way from the model's inputs, which not all of {', '.join(chosen)} "
+            "do (a model inside of the model? take its layers from itself)"
+        ) from error
 
 
 def correctly_classified(

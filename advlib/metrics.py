@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, norm, t
+from scipy.stats import norm, t
 
-from advlib._checks import check_images, check_integer, check_same_shape
+from advlib._checks import check_images, check_integer, check_number, check_same_shape
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class Proportion:
     total : int
         All cases, at least 1.
     effective : float, optional
-        How many independent cases they are worth, above 0 and at most `total`; all of them, if it is
-        not given.
+        How many independent cases they are worth, from 1 to `total`; all of them, if it is not given.
 
     Raises
     ------
@@ -42,10 +41,8 @@ class Proportion:
     def __post_init__(self) -> None:
         check_integer(self.total, "total")
         check_integer(self.successes, "successes", low=0, high=self.total)
-        if self.effective is not None and not 0 < self.effective <= self.total:
-            raise ValueError(
-                f"effective must be above 0 and at most total, {self.total}, got {self.effective}"
-            )
+        if self.effective is not None:
+            check_number(self.effective, "effective", low=1, high=self.total)
 
     @property
     def value(self) -> float:
@@ -55,14 +52,14 @@ class Proportion:
     @property
     def interval(self) -> tuple[float, float]:
         """Lower and upper end of the Wilson interval, from 0 to 1."""
-        if self.effective is None:
-            low, high = binomtest(self.successes, self.total).proportion_ci(method="wilson")
-            return float(low), float(high)
-        # The same formula, for numbers that need not be whole.
-        share, square = self.value, float(norm.ppf(0.975)) ** 2 / self.effective
+        # By hand: SciPy has it for whole numbers of cases only.
+        share = self.value
+        square = float(norm.ppf(0.975)) ** 2 / (self.effective or self.total)
         centre = share + square / 2
         radius = math.sqrt(square * (share * (1 - share) + square / 4))
-        return (centre - radius) / (1 + square), (centre + radius) / (1 + square)
+        # Rounding errors may leave [0, share] and [share, 1] by a last digit.
+        low, high = ((centre + side * radius) / (1 + square) for side in (-1, 1))
+        return max(0.0, min(low, share)), min(1.0, max(high, share))
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -70,13 +67,14 @@ class Proportion:
 
 
 def proportion(cases: np.ndarray, groups: np.ndarray | None = None) -> Proportion:
-    """Count how many cases are true.
+    r"""Count how many cases are true.
 
     With groups, cases of one group may depend on one another, such as several attacks on the same
-    digit. The interval is then Wilson's for as many independent cases as would give a share of the
-    variance that the groups show (`mean`): between the number of groups and that of cases, and the
-    number of groups where all cases are alike (as for surveys: Franco et al. 2019,
-    https://doi.org/10.1093/jssam/smy019).
+    digit. The interval is then Wilson's for the number of independent cases that would give a share
+    the variance that the groups show, as in `mean`, lessened for few groups as Korn and Graubard
+    propose (as for surveys: Franco et al. 2019, https://doi.org/10.1093/jssam/smy019). That number is
+    at most n, and at least what the cases are worth if those of a group are copies of one another,
+    :math:`n^2 / \sum_g n_g^2`. As that of `mean`, it needs many groups of similar size.
 
     Parameters
     ----------
@@ -100,9 +98,18 @@ def proportion(cases: np.ndarray, groups: np.ndarray | None = None) -> Proportio
         raise ValueError(f"cases must hold at least one case, got shape {cases.shape}")
     if groups is None:
         return Proportion(int(cases.sum()), cases.size)
-    share, error, count = _clustered(cases.astype(np.float64), _check_groups(groups, cases.shape))
-    effective = share * (1 - share) / error**2 if error > 0 else count
-    return Proportion(int(cases.sum()), cases.size, float(np.clip(effective, count, cases.size)))
+    _, number = np.unique(_check_groups(groups, cases.shape), return_inverse=True)
+    sizes, hits = np.bincount(number), np.bincount(number, cases).astype(np.int64)
+    total, successes, count = cases.size, int(cases.sum()), len(sizes)
+    least = effective = total**2 / float(sizes @ sizes)
+    # In whole numbers, n times the groups' deviations: exactly 0 where the groups are balanced.
+    deviations = hits * total - sizes * successes
+    if count > 1 and 0 < successes < total:
+        square = float((deviations / total) @ (deviations / total))
+        few = (t.ppf(0.975, total - 1) / t.ppf(0.975, count - 1)) ** 2
+        independent = successes / total * (total - successes) * (count - 1) / count
+        effective = few * independent * total / square if square > 0 else total
+    return Proportion(successes, total, float(np.clip(effective, least, total)))
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,8 @@ def mean(values: np.ndarray, groups: np.ndarray | None = None) -> Mean:
     the same digit; only groups are taken to be independent (Liang and Zeger 1986,
     https://doi.org/10.1093/biomet/73.1.13). With G groups the variance of the mean m is
     :math:`\frac{G}{G - 1} \sum_g \bigl(\sum_{i \in g} (v_i - m)\bigr)^2 / n^2`, and t has G - 1
-    degrees of freedom; if every number is its own group, this is the usual interval.
+    degrees of freedom; if every number is its own group, this is the usual interval. It needs many
+    groups of similar size.
 
     Parameters
     ----------

@@ -113,6 +113,26 @@ def _titles(titles: Sequence[str] | None, count: int) -> Sequence[str]:
     return titles
 
 
+def _planar(array: Any, name: str) -> np.ndarray:
+    """Check that an array is finite numbers (n, 2)."""
+    array = np.asarray(array)
+    if array.dtype.kind not in "iuf" or array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError(f"{name} must be arrays of shape (n, 2), got {array.dtype} {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite")
+    return array
+
+
+def _colours(names: Sequence[str], clean: Sequence[str], noise: Sequence[str]) -> dict[str, str]:
+    """The colour of each name: of clean inputs, of controls, or else of attacks."""
+    for argument, some in (("clean", clean), ("noise", noise)):
+        if isinstance(some, str) or not set(some) <= set(names):
+            raise ValueError(f"{argument} must be a list of some of {', '.join(names)}, got {some!r}")
+    if set(clean) & set(noise):
+        raise ValueError(f"clean and noise must not share names, got {clean!r} and {noise!r}")
+    return {name: CLEAN if name in clean else NOISE if name in noise else ADVERSARIAL for name in names}
+
+
 def digits(images: np.ndarray, titles: Sequence[str] | None = None, *, columns: int = 5) -> Figure:
     """Images in rows, each under its title.
 
@@ -368,6 +388,7 @@ def success_curves(
         If there is no size, a curve has not as many points as there are sizes, or there are more than
         four attacks.
     """
+    colours = _colours(list(curves), (), noise)
     attacked = [name for name in curves if name not in noise]
     if len(sizes) == 0:
         raise ValueError("sizes must hold at least one size, got none")
@@ -378,7 +399,7 @@ def success_curves(
         for name, shares in curves.items():
             if len(shares) != len(sizes):
                 raise ValueError(f"curves must have {len(sizes)} points each, {name} has {len(shares)}")
-            colour = NOISE if name in noise else ADVERSARIAL
+            colour = colours[name]
             line, marker = ("-", "x") if name in noise else LINES[attacked.index(name)]
             marker = marker if len(sizes) <= 25 else ""
             values = [share.value for share in shares]
@@ -742,7 +763,7 @@ def class_maps(
         Where something begins, drawn as a black mark, and where it ends, as a blue one, with an arrow
         between; m may differ from panel to panel.
     mark : str
-        One character or digit, such as the class that all of them come from.
+        A letter or digit, such as the class that all of them come from.
     axes_label : str
         Of both axes, followed by 1 and 2; without it the axes have no scales, as they mean nothing.
 
@@ -755,15 +776,15 @@ def class_maps(
     ValueError
         If the titles differ, or the arrays are not of that form.
     """
-    if not points or set(points) != set(moves):
+    if not points:
+        raise ValueError("points must hold at least one map, got none")
+    if set(points) != set(moves):
         raise ValueError(f"moves must be given for {', '.join(points)}, got {', '.join(moves)}")
-    for name, arrays in (
-        ("points", points.values()),
-        ("moves", [end for m in moves.values() for end in m]),
-    ):
-        if any(np.ndim(array) != 2 or np.shape(array)[1] != 2 for array in arrays):
-            raise ValueError(f"{name} must be arrays of shape (n, 2)")
-    if any(np.shape(start) != np.shape(end) for start, end in moves.values()):
+    if len(mark) != 1 or not mark.isalnum():
+        raise ValueError(f"mark must be one letter or digit, got {mark!r}")
+    points = {title: _planar(each, "points") for title, each in points.items()}
+    places = {title: [_planar(place, "moves") for place in each] for title, each in moves.items()}
+    if any(len(pair) != 2 or pair[0].shape != pair[1].shape for pair in places.values()):
         raise ValueError("moves must be pairs of arrays of the same shape")
     for each in points.values():
         labels = check_labels(labels, len(each), len(CLASSES))
@@ -777,7 +798,7 @@ def class_maps(
             for label in np.unique(labels):  # each point as its class: not by colour alone
                 some = each[labels == label]
                 spot.scatter(*some.T, s=7, c=CLASSES[label], marker=f"${label}$", linewidths=0)
-            for start, end in zip(*moves[title], strict=True):
+            for start, end in zip(*places[title], strict=True):
                 arrow = {
                     "arrowstyle": "->",
                     "color": "0.25",
@@ -786,7 +807,7 @@ def class_maps(
                     "shrinkB": 3,
                 }
                 spot.annotate("", end, start, arrowprops=arrow)
-            for place, colour in zip(moves[title], ("black", MOVED), strict=True):
+            for place, colour in zip(places[title], ("black", MOVED), strict=True):
                 for x, y in place:
                     spot.text(
                         *(x, y, mark),
@@ -849,28 +870,32 @@ def distance_planes(
     Raises
     ------
     ValueError
-        If there is no panel, or an array is not of that form.
+        If there is no point, there are more than four names, `clean` or `noise` are not among them, or
+        an array is not of that form.
     """
-    arrays = [array for clouds in panels.values() for array in clouds.values()]
-    if not arrays or any(np.ndim(array) != 2 or np.shape(array)[1] != 2 for array in arrays):
-        raise ValueError("panels must hold arrays of shape (n, 2)")
-    limit = 1.02 * max(float(np.quantile(array, 0.999)) for array in arrays if len(array))
+    drawn = {
+        title: {name: _planar(array, "panels") for name, array in clouds.items()}
+        for title, clouds in panels.items()
+    }
+    arrays = [array for clouds in drawn.values() for array in clouds.values() if len(array)]
+    if not arrays or min(array.min() for array in arrays) < 0:
+        raise ValueError("panels must hold at least one point, and no distance below 0")
+    limit = 1.02 * max(array.max() for array in arrays)
+    colours = _colours(list({name: 0 for clouds in drawn.values() for name in clouds}), clean, noise)
+    markers = dict(zip(colours, "os^x", strict=False))
+    if len(colours) > len(markers):
+        raise ValueError(f"panels must hold at most {len(markers)} names, got {', '.join(colours)}")
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     with _figure(rows, columns, height=0.7 + rows * (WIDTH / columns + 0.3)) as (figure, axes):
         for spot in axes.flat[len(panels) :]:
             spot.set_axis_off()
         handles = {}
-        for spot, (title, clouds) in zip(axes.flat, panels.items(), strict=False):
+        for spot, (title, clouds) in zip(axes.flat, drawn.items(), strict=False):
             for name, array in clouds.items():
-                colour, marker = ADVERSARIAL, "^"
-                if name in clean:
-                    colour, marker = CLEAN, ("o", "s")[list(clean).index(name) % 2]
-                if name in noise:
-                    colour, marker = NOISE, "x"
-                size = {"x": 6, "^": 7}.get(marker, 5)
-                spot.scatter(*array.T, s=size, c=colour, marker=marker, linewidths=0.5, alpha=0.35)
-                handles[name] = Line2D([], [], linestyle="", marker=marker, color=colour, label=name)
+                style: Any = {"marker": markers[name], "color": colours[name]}
+                spot.scatter(*array.T, s=6, linewidths=0.5, alpha=0.35, **style)
+                handles[name] = Line2D([], [], linestyle="", label=name, **style)
             spot.plot((0, limit), (0, limit), ":", color="black", linewidth=1)
             spot.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
             spot.set_title(title, fontsize=9)
@@ -916,14 +941,14 @@ def mean_curves(
     ------
     ValueError
         If there is no panel or place, a curve has not as many points as there are places, there are
-        more than four names of a kind, or not as many heights as panels.
+        more than four names of a kind, `clean` or `noise` are not among them, or there are not as many
+        heights as panels.
     """
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     if not names or len(places) == 0:
         raise ValueError("panels and places must hold at least one curve and one place")
-    kinds: dict[str, list[str]] = {CLEAN: [], NOISE: [], ADVERSARIAL: []}
-    for name in names:
-        kinds[CLEAN if name in clean else NOISE if name in noise else ADVERSARIAL].append(name)
+    colours = _colours(names, clean, noise)
+    kinds = {colour: [name for name in names if colours[name] == colour] for colour in colours.values()}
     if max(map(len, kinds.values())) > len(LINES):
         raise ValueError(f"panels must hold at most {len(LINES)} names of a kind, got {names}")
     heights = [height, *[""] * (len(panels) - 1)] if isinstance(height, str) else height
@@ -956,7 +981,8 @@ def mean_curves(
             if isinstance(places[0], str):
                 spot.tick_params(axis="x", rotation=90, labelsize=8)
         for spot, text in zip(axes[0], heights, strict=True):
-            spot.set_ylim(bottom=0)
+            if np.nanmin([line.get_ydata() for line in spot.lines]) >= 0:
+                spot.set_ylim(bottom=0)
             spot.set_ylabel(text)
         figure.legend(
             handles=handles.values(),
@@ -999,12 +1025,15 @@ def change_maps(
     """
     images = _grey(images, "images")
     titles = _titles(titles, len(images))
-    if scales is not None and (set(scales) != set(maps) or not min(scales.values()) > 0):
-        raise ValueError(f"scales must be above 0, for {', '.join(maps)}, got {dict(scales)}")
     if not maps:
         raise ValueError("maps must hold at least one layer, got none")
+    if scales is not None and (
+        set(scales) != set(maps) or not all(0 < scale < np.inf for scale in scales.values())
+    ):
+        raise ValueError(f"scales must be above 0, for {', '.join(maps)}, got {dict(scales)}")
     for name, values in maps.items():
-        if np.ndim(values) != 3 or len(values) != len(images) or not np.isfinite(values).all():
+        shaped = np.ndim(values) == 3 and np.size(values) and len(values) == len(images)
+        if not shaped or not np.isfinite(values).all():
             raise ValueError(
                 f"maps must be finite, of shape ({len(images)}, height, width), "
                 f"got {np.shape(values)} for {name}"

@@ -18,14 +18,17 @@ class Clusters:
     ----------
     points : array, float64, (n, d)
     labels : array, integer, (n,)
+    radii : array, float64, (n,)
+        Distance of each point from the centre of its class.
     centres : array, float64, (k, d)
         Means of the classes.
     spreads : array, float64, (k,)
-        Root mean square distance of the points of a class from its centre.
+        Root mean square of the radii of a class.
     """
 
     points: np.ndarray
     labels: np.ndarray
+    radii: np.ndarray
     centres: np.ndarray
     spreads: np.ndarray
 
@@ -55,14 +58,21 @@ def clusters(points: np.ndarray, labels: np.ndarray, *, classes: int = 10) -> Cl
     points = _check_points(points, "points")
     classes = check_integer(classes, "classes", low=2)
     labels = check_labels(labels, len(points), classes)
-    members = [points[labels == label] for label in range(classes)]
-    lonely = [label for label, some in enumerate(members) if not (some != some[:1]).any()]
-    if lonely:
-        raise ValueError(f"points must hold two different ones of each class, but not of {lonely}")
-    centres = np.stack([some.mean(axis=0) for some in members])
-    squares = ((points - centres[labels]) ** 2).sum(axis=1)
-    spreads = np.sqrt(np.bincount(labels, squares) / np.bincount(labels))
-    return Clusters(points, labels, centres, spreads)
+    radii, centres, spreads = (
+        np.empty(len(points)),
+        np.empty((classes, points.shape[1])),
+        np.empty(classes),
+    )
+    for label in range(classes):  # one at a time: a copy of all points may be too much
+        members = labels == label
+        if not members.any():
+            raise ValueError(f"points must hold two different ones of each class, but not of {label}")
+        centres[label] = points[members].mean(axis=0)
+        radii[members] = np.linalg.norm(points[members] - centres[label], axis=1)
+        spreads[label] = np.sqrt(np.mean(radii[members] ** 2))
+        if not spreads[label] > 0:
+            raise ValueError(f"points must hold two different ones of each class, but not of {label}")
+    return Clusters(points, labels, radii, centres, spreads)
 
 
 def nearest_class(clusters: Clusters, points: np.ndarray, *, neighbours: int = 10) -> np.ndarray:
@@ -140,7 +150,7 @@ def depths(clusters: Clusters, points: np.ndarray, classes: np.ndarray) -> np.nd
     points = _check_points(points, "points", clusters.points.shape[1])
     classes = check_labels(classes, len(points), len(clusters.centres), "classes")
     return shares_above(
-        np.linalg.norm(clusters.points - clusters.centres[clusters.labels], axis=1),
+        clusters.radii,
         clusters.labels,
         np.linalg.norm(points - clusters.centres[classes], axis=1),
         classes,
@@ -202,21 +212,28 @@ def shares_above(
     ValueError
         If the arrays are not of that form, or a class has no member.
     """
-    reference, values = (
-        _check_points(np.asarray(array)[..., None], name)[:, 0]
-        for array, name in ((reference, "reference"), (values, "values"))
-    )
-    highest = int(np.max(labels, initial=0))
-    labels = check_labels(labels, len(reference), highest + 1)
-    classes = check_labels(classes, len(values), highest + 1, "classes")
+    reference, values = _check_vector(reference, "reference"), _check_vector(values, "values")
+    # Of any number of classes: only their form is checked.
+    labels = check_labels(labels, len(reference), np.iinfo(np.int64).max)
+    classes = check_labels(classes, len(values), np.iinfo(np.int64).max, "classes")
     shares = np.empty(len(values))
     for label in np.unique(classes):
         members = np.sort(reference[labels == label])
         if not len(members):
-            raise ValueError(f"labels must hold every one of the classes, but not {label}")
+            raise ValueError(f"labels must hold every one of the classes, but hold no {label}")
         some = classes == label
         shares[some] = 1 - np.searchsorted(members, values[some], side="right") / len(members)
     return shares
+
+
+def _check_vector(values: Any, name: str) -> np.ndarray:
+    """Return finite numbers (n,) as float64."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iuf" or array.ndim != 1:
+        raise ValueError(f"{name} must be a vector of numbers, got {array.dtype} of shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite")
+    return array.astype(np.float64)
 
 
 def _check_points(points: Any, name: str, size: int | None = None) -> np.ndarray:

@@ -145,6 +145,94 @@ def test_agrees_with_numpy(batch_size: int, digits: data.Dataset, model: keras.M
         np.testing.assert_allclose(maps[name], difference.max(axis=3), atol=1e-4)
 
 
+def test_largest_stretch_follows_its_seed_and_not_its_batches(
+    digits: data.Dataset, model: keras.Model
+) -> None:
+    images = digits.test_images[:7]
+    first, same, other = (
+        activations.largest_stretch(model, images, iterations=1, seed=seed, batch_size=size)
+        for seed, size in ((1, 7), (1, 3), (2, 7))
+    )
+    assert list(first) == LAYERS
+    for name in LAYERS:
+        np.testing.assert_allclose(first[name], same[name], rtol=1e-4)
+        assert name == "flatten" or not np.allclose(first[name], other[name], rtol=1e-4)
+
+
+def test_layers_that_act_otherwise_in_training_do_not_here() -> None:
+    inputs = keras.Input((4, 4, 1))
+    x = keras.layers.Dropout(0.9, seed=0, name="drop")(inputs)
+    model = keras.Model(inputs, keras.layers.BatchNormalization(name="norm")(x))
+    images, changed = np.random.default_rng(0).random((2, 3, 4, 4, 1), np.float32)
+    found = activations.layer_changes(model, images, changed)
+    np.testing.assert_allclose(found["drop"], found["input"], rtol=1e-6)
+    stretch = activations.largest_stretch(model, images, iterations=2)
+    np.testing.assert_allclose(stretch["drop"], 1, rtol=1e-6)
+    np.testing.assert_array_equal(classifier.activations(model, images)["drop"], images)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "float64"])
+def test_other_precisions(dtype: str) -> None:
+    inputs = keras.Input((4, 4, 1))
+    start = keras.initializers.GlorotUniform(1)
+    conv = keras.layers.Conv2D(3, 2, kernel_initializer=start, dtype=dtype, name="conv")(inputs)
+    model = keras.Model(inputs, keras.layers.Flatten(name="flat", dtype=dtype)(conv))
+    images, changed = np.random.default_rng(0).random((2, 3, 4, 4, 1), np.float32)
+    found = activations.layer_changes(model, images, changed)
+    assert all(each.change.dtype == np.float64 for each in found.values())
+    assert activations.change_maps(model, images, changed)["conv"].dtype == np.float32
+    stretch = activations.largest_stretch(model, images, iterations=20)
+    assert (found["conv"].change / found["input"].change < stretch["conv"] * 1.01).all()
+    np.testing.assert_allclose(stretch["flat"], 1, rtol=1e-2)
+
+
+def test_a_layer_without_a_derivative_stretches_nothing() -> None:
+    inputs = keras.Input((4, 4, 1))
+    x = keras.layers.Lambda(lambda x: keras.ops.round(x), name="round")(inputs)
+    found = activations.largest_stretch(keras.Model(inputs, x), np.ones((2, 4, 4, 1), np.float32))
+    np.testing.assert_array_equal(found["round"], [0, 0])
+
+
+def test_models_without_a_chain_of_layers() -> None:
+    inputs = keras.Input((4, 4, 1))
+    first = keras.layers.Conv2D(2, 1, name="first")(inputs)
+    second = keras.layers.Conv2D(2, 1, name="second")(first)
+    model = keras.Model(inputs, keras.layers.Add(name="sum")([first, second]))
+    images = np.ones((2, 4, 4, 1), np.float32)
+    with pytest.raises(ValueError, match="sum does not lie behind second alone"):
+        activations.largest_stretch(model, images)
+    with pytest.raises(ValueError, match="first does not lie behind second alone"):
+        activations.largest_stretch(model, images, layers=["second", "first"])
+    assert list(activations.largest_stretch(model, images, layers=["first", "sum"])) == ["first", "sum"]
+    assert list(activations.layer_changes(model, images, images))[1:] == ["first", "second", "sum"]
+
+
+def test_models_that_cannot_be_looked_into(model: keras.Model) -> None:
+    images = np.ones((2, 28, 28, 1), np.float32)
+    unbuilt = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])
+    bad: Any
+    for bad, kind in ((unbuilt, "Sequential"), (None, "NoneType"), (lambda x: x, "function")):
+        with pytest.raises(ValueError, match=f"model must be functional, .* got {kind}"):
+            classifier.extractor(bad)
+    inputs = keras.Input((28, 28, 1))
+    nested = keras.Model(inputs, model(keras.layers.Rescaling(1.0, name="scaled")(inputs)))
+    with pytest.raises(ValueError, match="layers must lie on the way from the model's inputs"):
+        activations.layer_changes(nested, images, images)
+    assert list(activations.layer_changes(nested, images, images, layers=["scaled"]))[1:] == ["scaled"]
+    two = keras.layers.Lambda(lambda x: [x, 2 * x], name="two")(inputs)
+    model_of_two = keras.Model(inputs, keras.layers.Add(name="both")(two))
+    with pytest.raises(ValueError, match="layers must have one output each, which two have not"):
+        activations.layer_changes(model_of_two, images, images)
+    named = keras.Model(inputs, keras.layers.Rescaling(3.0, name="input")(inputs))
+    with pytest.raises(ValueError, match='layers must not be called "input"'):
+        activations.layer_changes(named, images, images)
+    with pytest.raises(ValueError, match='layers must not be called "input"'):
+        activations.largest_stretch(named, images)
+    flat = keras.Sequential([inputs, keras.layers.Flatten(name="flat")])
+    with pytest.raises(ValueError, match="model must have layers with outputs"):
+        activations.change_maps(flat, images, images)
+
+
 FUNCTIONS: dict[str, Any] = {
     "layer_changes": lambda model, x, **more: activations.layer_changes(model, x, x, **more),
     "filter_changes": lambda model, x, **more: activations.filter_changes(model, x, x, **more),

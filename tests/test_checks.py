@@ -257,11 +257,19 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
     ),
     "no plane": (
         lambda: plots.distance_planes({}, x_label="", y_label=""),
-        r"panels must hold arrays of shape \(n, 2\)",
+        "panels must hold at least one point, and no distance below 0",
+    ),
+    "plane below 0": (
+        lambda: plots.distance_planes({"a": {"b": PLANE - 1}}, x_label="", y_label=""),
+        "panels must hold at least one point, and no distance below 0",
+    ),
+    "too many clouds": (
+        lambda: plots.distance_planes({"a": dict.fromkeys("bcdef", PLANE)}, x_label="", y_label=""),
+        "panels must hold at most 4 names, got b, c, d, e, f",
     ),
     "plane in space": (
         lambda: plots.distance_planes({"a": {"b": np.ones((2, 3))}}, x_label="", y_label=""),
-        r"panels must hold arrays of shape \(n, 2\)",
+        r"panels must be arrays of shape \(n, 2\)",
     ),
     "no curve": (
         lambda: plots.mean_curves([1], {}, label="", height=""),
@@ -278,6 +286,33 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
     "heights": (
         lambda: plots.mean_curves([1], {"a": {"b": [MEAN]}}, label="", height=["", ""]),
         "height must be one, or one for each of 1 panels",
+    ),
+    "mark": (
+        lambda: plots.class_maps({"a": PLANE}, LABELS, {"a": (PLANE, PLANE)}, mark="$"),
+        "mark must be one letter or digit, got",
+    ),
+    "no map": (lambda: plots.class_maps({}, LABELS, {}, mark="2"), "points must hold at least one map"),
+    "map not finite": (
+        lambda: plots.class_maps({"a": PLANE * np.nan}, LABELS, {"a": (PLANE, PLANE)}, mark="2"),
+        "points must be finite",
+    ),
+    "noise as text": (
+        lambda: plots.mean_curves([1], {"a": {"b": [MEAN]}}, label="", height="", noise="b"),
+        "noise must be a list of some of b, got 'b'",
+    ),
+    "noise elsewhere": (
+        lambda: plots.success_curves([1], {"b": [metrics.Proportion(1, 2)]}, label="", noise=["B"]),
+        "noise must be a list of some of b",
+    ),
+    "clean noise": (
+        lambda: plots.mean_curves(
+            [1], {"a": {"b": [MEAN]}}, label="", height="", clean=["b"], noise=["b"]
+        ),
+        "clean and noise must not share names",
+    ),
+    "scale nan": (
+        lambda: plots.change_maps(GOOD, {"conv1": GOOD[..., 0]}, scales={"conv1": np.nan}),
+        "scales must be above 0",
     ),
     "no change map": (lambda: plots.change_maps(GOOD, {}), "maps must hold at least one layer"),
     "change maps": (
@@ -322,9 +357,10 @@ def test_bad_values_and_changes() -> None:
             metrics.proportion(np.ones(2, bool), groups)
     with pytest.raises(ValueError, match="groups must be integers"):
         metrics.proportion(np.ones((2, 2), bool), np.zeros((2, 2), int))
-    for effective in (0.0, 5.5, np.nan):
-        with pytest.raises(ValueError, match="effective must be above 0 and at most total, 5, got"):
-            metrics.Proportion(1, 5, effective)
+    bad: Any
+    for bad in (0.5, 5.5, np.nan, "5", True):
+        with pytest.raises(ValueError, match="effective must be a number from 1 to 5, got"):
+            metrics.Proportion(1, 5, bad)
     with pytest.raises(ValueError, match="changed must have the shape of images"):
         metrics.norms(GOOD, GOOD[:1])
     with pytest.raises(ValueError, match="changed must be finite"):
@@ -440,7 +476,7 @@ BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
             (np.nan, "l2 must be finite"),
             (np.inf, "l2 must be finite"),
             (np.ones(3), "l2 must be a number, or 2 numbers"),
-            (100, "l2 must be at most 14 for this noise to fit between 0 and 1, got 100"),
+            (100, "l2 must be at most 14 for this noise to fit between 0 and 1, got 100 for image 0"),
         )
     ),
     ("jsma", {"clip_aware": 1}, "clip_aware must be True or False, got 1"),

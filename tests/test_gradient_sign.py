@@ -185,6 +185,22 @@ def test_early_stop_is_the_first_success(digits: data.Dataset, model: keras.Mode
 
 
 @pytest.mark.parametrize("targeted", [False, True])
+def test_pgd_waits_for_the_confidence(targeted: bool, digits: data.Dataset, model: keras.Model) -> None:
+    images, classes = digits.test_images[:20], (digits.test_labels[:20] + targeted) % 10
+    settings_: dict[str, Any] = {"epsilon": 0.4, "step_size": 0.02, "steps": 40, "seed": 1}
+    settings_ |= {"targeted": targeted, "early_stop": True}
+    first, later = (
+        attacks.pgd(model, images, classes, confidence=wait, **settings_) for wait in (0.0, 10.0)
+    )
+    logits = classifier.predict_logits(model, later.images)
+    own = np.eye(10, dtype=bool)[classes]
+    lead = np.where(own, -np.inf, logits).max(axis=1) - logits[own]
+    lead = -lead if targeted else lead
+    assert (later.iterations > first.iterations).mean() > 0.5
+    assert (lead[later.iterations < 40] >= 10 - 1e-4).all()
+
+
+@pytest.mark.parametrize("targeted", [False, True])
 def test_confidence_waits_for_the_lead(targeted: bool) -> None:
     # One pixel x and the logits (0, 10 x - 2): each step of 0.1 adds 1 to the lead of class 1.
     model = linear(np.array([[0, 10]], np.float32), np.array([0, -2], np.float32), (1, 1, 1))

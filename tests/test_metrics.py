@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ttest_1samp
+from scipy.stats import binomtest, ttest_1samp
 
 from advlib import metrics
 
@@ -20,7 +20,10 @@ def test_interval_is_wilsons(count: tuple[int, int]) -> None:
     centre = share + z**2 / (2 * n)
     radius = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     expected = (centre - radius) / (1 + z**2 / n), (centre + radius) / (1 + z**2 / n)
-    assert metrics.Proportion(k, n).interval == pytest.approx(expected, abs=1e-12)
+    found = metrics.Proportion(k, n).interval
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert found == pytest.approx(tuple(binomtest(k, n).proportion_ci(method="wilson")), abs=1e-12)
+    assert found == metrics.Proportion(k, n, n).interval
 
 
 @given(counts)
@@ -99,9 +102,7 @@ def test_groups_of_one_change_nothing() -> None:
     values = np.random.default_rng(0).normal(size=40)
     assert metrics.mean(values, np.arange(40)).interval == pytest.approx(metrics.mean(values).interval)
     cases = values > 0
-    low, high = metrics.proportion(cases, np.arange(40)).interval
-    # The variance has a factor of n / (n - 1), and never more cases than there are are counted.
-    assert (low, high) == pytest.approx(metrics.proportion(cases).interval, abs=0.003)
+    assert metrics.proportion(cases, np.arange(40)).interval == metrics.proportion(cases).interval
 
 
 def test_groups_that_repeat_their_numbers_count_once() -> None:
@@ -112,10 +113,34 @@ def test_groups_that_repeat_their_numbers_count_once() -> None:
     cases = values > 0.3
     found = metrics.proportion(np.repeat(cases, 3), groups)
     assert (found.successes, found.total) == (3 * int(cases.sum()), 90)
-    assert found.interval == pytest.approx(metrics.proportion(cases).interval, abs=0.006)
+    assert found.interval == pytest.approx(metrics.proportion(cases).interval)
     # All alike: nothing is known of how groups differ, so each counts as one case.
     none = metrics.proportion(np.zeros(90, bool), groups)
     assert none.interval == pytest.approx(metrics.Proportion(0, 30).interval)
+    one = metrics.proportion(np.arange(100) < 33, np.zeros(100, int))
+    assert one.interval == pytest.approx(metrics.Proportion(33, 100, 1).interval)
+    # 16 and four groups of 1: copies of one another would be worth 400 / 260 cases.
+    uneven = metrics.proportion(np.zeros(20, bool), np.repeat(np.arange(5), [16, 1, 1, 1, 1]))
+    assert uneven.effective == pytest.approx(400 / 260)
+
+
+def test_balanced_groups_count_every_case_and_no_more() -> None:
+    for size in (2, 3, 7):  # one success in each group of so many: no deviation at all
+        cases, groups = np.tile(np.arange(size) == 0, 20), np.repeat(np.arange(20), size)
+        found = metrics.proportion(cases, groups)
+        assert found.interval == metrics.proportion(cases).interval
+    # One case off: a variance far below that of independent cases.
+    cases[1] = True
+    assert metrics.proportion(cases, groups).effective == len(cases)
+
+
+def test_effective_number_by_hand() -> None:
+    # Of 4 groups of 5 with 5, 4, 4 and 3 hits: share 0.8, deviations 1, 0, 0 and -1.
+    cases = np.concatenate([np.arange(5) < hits for hits in (5, 4, 4, 3)])
+    found = metrics.proportion(cases, np.repeat([7, 1, 3, 5], 5))
+    variance = 4 / 3 * (1 + 1) / 20**2
+    few = (2.0930240544 / 3.1824463053) ** 2  # Student's t with 19 and with 3 degrees of freedom
+    assert found.effective == pytest.approx(0.16 / variance * few)
 
 
 def test_groups_by_hand() -> None:
@@ -141,4 +166,4 @@ def test_intervals_by_groups_cover() -> None:
         hits["share"] += low < 0.5 < high
     assert 0.92 < hits["grouped"] / 400 < 0.98
     assert hits["ungrouped"] / 400 < 0.85
-    assert 0.92 < hits["share"] / 400 < 0.985
+    assert 0.93 < hits["share"] / 400 < 0.985

@@ -107,6 +107,9 @@ def test_success_curves_show_shares_with_their_intervals() -> None:
     }
     figure = plots.success_curves([0, 0.1, 0.2], curves, label="ε", noise=["coin"], grey_levels=True)
     axes = figure.axes[0]
+    assert axes.get_ylabel() == "success"
+    other = plots.success_curves([0, 0.1, 0.2], curves, label="ε", height="read correctly")
+    assert other.axes[0].get_ylabel() == "read correctly"
     one, two, coin = axes.lines
     np.testing.assert_allclose(one.get_ydata(), [0, 0.5, 1])
     np.testing.assert_allclose(coin.get_ydata(), [0, 0, 0.1])
@@ -238,6 +241,7 @@ def test_class_maps_draw_moves_from_black_to_blue() -> None:
     (arrow,) = (text for text in figure.axes[0].texts if getattr(text, "arrow_patch", None))
     assert (tuple(arrow.xyann), tuple(arrow.xy)) == ((0, 1), (2, 3))  # from, to
     assert not [text for text in figure.axes[1].texts if text.get_text() == "7"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["original", "changed"]
     bare = plots.class_maps({"a": points["a"]}, labels, {"a": moves["a"]}, mark="7")
     assert len(bare.axes) == 1
     assert list(bare.axes[0].get_xticks()) == []
@@ -260,6 +264,11 @@ def test_distance_planes_share_a_scale_and_colours() -> None:
     assert [c.upper() for row in found for c in row] == colours
     np.testing.assert_array_equal(second.collections[0].get_offsets(), [[2, 2]])
     assert (first.get_xlabel(), first.get_ylabel(), second.get_ylabel()) == ("x", "y", "")
+    for axes in figure.axes:  # equally far from both
+        np.testing.assert_array_equal(*np.transpose(axes.lines[0].get_xydata()))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        *("own", "other", "adversarial", "noise")
+    ]
 
 
 def test_mean_curves_show_means_with_their_intervals() -> None:
@@ -287,6 +296,8 @@ def test_mean_curves_show_means_with_their_intervals() -> None:
     band = left.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (0, 4)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "coin", "real", "two"]
+    below = {"a": {"b": [metrics.Mean(-3.0, (-4, -2), 9), metrics.Mean(2.0, (1, 3), 9)]}}
+    assert plots.mean_curves([1, 2], below, label="", height="").axes[0].get_ylim()[0] < -3
     own = plots.mean_curves([1, 2], panels, label="κ", height=["a", "b"])
     assert [axes.get_ylabel() for axes in own.axes] == ["a", "b"]
     assert own.axes[0].get_ylim() != own.axes[1].get_ylim()

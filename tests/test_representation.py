@@ -24,6 +24,7 @@ def cross() -> typed.Clusters:
 def test_centres_and_spreads_by_hand(cross: typed.Clusters) -> None:
     np.testing.assert_allclose(cross.centres, [[0, 0], [10, 0]])
     np.testing.assert_allclose(cross.spreads, [1, 2])
+    np.testing.assert_allclose(cross.radii, [1, 1, 1, 1, 2, 2, 2, 2])
     assert cross.points.dtype == cross.centres.dtype == cross.spreads.dtype == np.float64
     # The spread is the root of the mean square, not the mean: of 1, 1 and 4 from the centre.
     line = representation.clusters(np.array([[-1], [-1], [2], [5], [7]]), [0, 0, 0, 1, 1], classes=2)
@@ -91,8 +92,9 @@ def test_bad_input(cross: typed.Clusters) -> None:
         (np.where(POINTS == 12, np.nan, POINTS), LABELS, "points must be finite"),
         (POINTS, LABELS[:3], r"labels must have shape \(8,\)"),
         (POINTS, LABELS + 1, "labels must lie between 0 and 1"),
-        (POINTS, LABELS * 0, r"points must hold two different ones of each class, but not of \[1\]"),
-        (POINTS[[0, 0, 4, 5]], [0, 0, 1, 1], r"points must hold two different .* not of \[0\]"),
+        (POINTS, LABELS * 0, "points must hold two different ones of each class, but not of 1"),
+        (POINTS[[0, 0, 4, 5]], [0, 0, 1, 1], r"points must hold two different .* not of 0"),
+        (POINTS.astype(float) * 1e-200, LABELS, "points must hold two different"),
     ):
         with pytest.raises(ValueError, match=message):
             representation.clusters(points, labels, classes=2)
@@ -115,10 +117,15 @@ def test_bad_input(cross: typed.Clusters) -> None:
     with pytest.raises(ValueError, match=r"classes must have shape \(2,\)"):
         representation.leads(np.zeros((2, 3)), [0])
     one = np.ones(2)
-    with pytest.raises(ValueError, match="labels must hold every one of the classes, but not 1"):
+    with pytest.raises(ValueError, match="labels must hold every one of the classes, but hold no 1"):
         representation.shares_above(one, [0, 2], one, [0, 1])
-    with pytest.raises(ValueError, match="classes must lie between 0 and 1"):
+    with pytest.raises(ValueError, match="labels must hold every one of the classes, but hold no 2"):
         representation.shares_above(one, [0, 1], one, [0, 2])
+    for bad in (["a", "b"], [np.nan, 0], None, [np.inf, 0.0]):
+        with pytest.raises(ValueError, match="labels must be integers"):
+            representation.shares_above(one, bad, one, [0, 1])
+    with pytest.raises(ValueError, match=r"reference must be a vector of numbers, got float64 of shape"):
+        representation.shares_above(np.ones((2, 3)), [0, 1], one, [0, 1])
     with pytest.raises(ValueError, match="values must be finite"):
         representation.shares_above(one, [0, 1], one * np.nan, [0, 1])
     with pytest.raises(ValueError, match="labels must lie between 0"):

@@ -103,7 +103,8 @@ def gaussian_noise(
     noisy = np.empty_like(images)
     for start in range(0, len(images), size):  # bounds the memory
         part = slice(start, start + size)
-        noisy[part] = _add(images[part], random.standard_normal(images[part].shape), l2[part])
+        noise = random.standard_normal(images[part].shape)
+        noisy[part] = _add(images[part], noise, l2[part], start)
     result, _ = gradient_sign.attack(
         model,
         noisy,
@@ -119,12 +120,13 @@ def gaussian_noise(
     return result
 
 
-def _add(images: np.ndarray, noise: np.ndarray, l2: np.ndarray) -> np.ndarray:
+def _add(images: np.ndarray, noise: np.ndarray, l2: np.ndarray, number: int) -> np.ndarray:
     r"""Add the multiple s of the noise that has length `l2` (m,) after it is cut off at [0, 1].
 
     With r the room that a pixel has in the noise's direction it moves by :math:`\min(s|g|, r)`. The
     square of the length is a sum over the pixels that have reached their ends, those of the smallest
     r / |g|, plus :math:`s^2` times a sum over the others: exact once it is known how many have.
+    `number` is that of the first image, for the message.
     """
     # float64 (m, values).
     start = images.reshape(len(images), -1).astype(np.float64)
@@ -143,7 +145,7 @@ def _add(images: np.ndarray, noise: np.ndarray, l2: np.ndarray) -> np.ndarray:
         first = int(np.argmax(too_long))
         raise ValueError(
             f"l2 must be at most {longest[first]:.4g} for this noise to fit between 0 and 1, "
-            f"got {l2[first]:.4g}"
+            f"got {l2[first]:.4g} for image {number + first}"
         )
     # Before the j-th pixel reaches its end, j - 1 have: s² = (l2² - ended before) / moving from j on.
     before = np.pad(ended, ((0, 0), (1, 0)))[:, :-1]
