@@ -62,8 +62,8 @@ def layer_changes(
     Raises
     ------
     ValueError
-        If a layer is unknown (the message lists the names) or called "input", or the images are not of
-        that form.
+        If a layer is unknown (the message lists the names) or called "input", or the model or the images
+        are not of that form.
     """
 
     def lengths(values: np.ndarray) -> np.ndarray:
@@ -97,8 +97,8 @@ def filter_changes(
     Raises
     ------
     ValueError
-        If a layer is unknown (the message lists the names) or has no filters, or the images are not
-        of that form.
+        If a layer is unknown (the message lists the names) or has no filters, or the model or the images
+        are not of that form.
     """
 
     def lengths(values: np.ndarray) -> np.ndarray:
@@ -136,8 +136,8 @@ def change_maps(
     Raises
     ------
     ValueError
-        If a layer is unknown (the message lists the names) or has no filters, or the images are not
-        of that form.
+        If a layer is unknown (the message lists the names) or has no filters, or the model or the images
+        are not of that form.
     """
     layers = _with_filters(model, layers)
     parts: dict[str, list[np.ndarray]] = {}
@@ -183,7 +183,8 @@ def largest_stretch(
     Raises
     ------
     ValueError
-        If a layer is unknown (the message lists the names), or the images are not of that form.
+        If a layer is unknown (the message lists the names), called "input" or not behind the one before
+        it, or the model or the images are not of that form.
     """
     images = check_images(images)
     check_input_shape(model, images)
