@@ -63,6 +63,17 @@ def _figure(rows: int = 1, columns: int = 1, *, height: float) -> Iterator[tuple
         yield figure, axes
 
 
+@contextmanager
+def _panels(count: int, *, margin: float, gap: float = 0.0) -> Iterator[tuple[Figure, np.ndarray]]:
+    """A figure of square panels, two in a row, with so many inches around all and above each."""
+    columns = min(2, count)
+    rows = -(-count // columns)
+    with _figure(rows, columns, height=margin + rows * (WIDTH / columns + gap)) as (figure, axes):
+        for spot in axes.flat[count:]:
+            spot.set_axis_off()
+        yield figure, axes
+
+
 def _show_digit(axes: Axes, image: np.ndarray, title: str = "") -> None:
     """Draw one image (height, width), 0 white and 1 black."""
     axes.imshow(image, cmap=INK, vmin=0, vmax=1, interpolation="nearest")
@@ -663,11 +674,7 @@ def populations(
     half = [0.5 / (size - 1) for size in np.shape(heights)]
     extent = (-half[1], 1 + half[1], -half[0], 1 + half[0])
     titles = _titles(titles, len(points))
-    columns = min(2, len(points))
-    rows = -(-len(points) // columns)
-    with _figure(rows, columns, height=0.6 + rows * (WIDTH / columns)) as (figure, axes):
-        for spot in axes.flat[len(points) :]:
-            spot.set_axis_off()
+    with _panels(len(points), margin=0.6) as (figure, axes):
         for spot, each, title in zip(axes.flat, points, titles, strict=False):
             shown = spot.imshow(heights, cmap="Greys", origin="lower", extent=extent)
             spot.plot(
@@ -788,12 +795,8 @@ def class_maps(
         raise ValueError("moves must be pairs of arrays of the same shape")
     for each in points.values():
         labels = check_labels(labels, len(each), len(CLASSES))
-    columns = min(2, len(points))
-    rows = -(-len(points) // columns)
     outline = [withStroke(linewidth=2, foreground="white")]
-    with _figure(rows, columns, height=0.4 + rows * (WIDTH / columns + 0.1)) as (figure, axes):
-        for spot in axes.flat[len(points) :]:
-            spot.set_axis_off()
+    with _panels(len(points), margin=0.4, gap=0.1) as (figure, axes):
         for spot, (title, each) in zip(axes.flat, points.items(), strict=False):
             for label in np.unique(labels):  # each point as its class: not by colour alone
                 some = each[labels == label]
@@ -885,11 +888,7 @@ def distance_planes(
     markers = dict(zip(colours, "os^x", strict=False))
     if len(colours) > len(markers):
         raise ValueError(f"panels must hold at most {len(markers)} names, got {', '.join(colours)}")
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
-    with _figure(rows, columns, height=0.7 + rows * (WIDTH / columns + 0.3)) as (figure, axes):
-        for spot in axes.flat[len(panels) :]:
-            spot.set_axis_off()
+    with _panels(len(panels), margin=0.7, gap=0.3) as (figure, axes):
         handles = {}
         for spot, (title, clouds) in zip(axes.flat, drawn.items(), strict=False):
             for name, array in clouds.items():
