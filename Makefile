@@ -96,8 +96,8 @@ test: $(PASSED)/unit $(NOTEBOOKS:notebooks/%.ipynb=$(PASSED)/%) $(PASSED)/site
 $(PASSED)/unit: $(VENV)/installed $(PACKAGE) $(BOOK) $(wildcard notebooks/*.md tests/* tests/*/* tools/*.py) README.md
 	@echo "== Unit and property tests"
 	@rm -f $(WITHOUT)
-	@# Two processes; each file's tests in their order, in one of them.
-	@$(PYTEST) --numprocesses 2 --dist loadfile tests --ignore tests/test_site.py
+	@# Two processes; each file's tests in one of them, and chapters one by one: tests/conftest.py.
+	@$(PYTEST) --numprocesses 2 --dist loadgroup tests --ignore tests/test_site.py
 	@$(FINISH)
 
 $(PASSED)/%: notebooks/%.ipynb $(VENV)/installed $(PACKAGE) tests/nbval_rules.py

@@ -9,6 +9,17 @@ from advlib import classifier, data
 from tests.nbval_rules import mark_missing
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks next
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests together when they run in several processes, but part the chapters.
+
+    Chapters take most of the time, and have nothing in common.
+    """
+    for item in items:
+        chapter = getattr(item, "callspec", None) if "run_chapter" in item.keywords else None
+        item.add_marker(pytest.mark.xdist_group(chapter.id if chapter else item.path.name))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The folder that holds the book."""

@@ -128,6 +128,7 @@ def test_setup_cell_is_the_same_everywhere(path: Path) -> None:
     assert not any("setup" in cell.metadata.get("tags", []) for cell in others)
 
 
+@pytest.mark.run_chapter
 @every_notebook
 def test_runs_on_the_embedded_digits_with_its_solutions(
     path: Path, monkeypatch: pytest.MonkeyPatch
