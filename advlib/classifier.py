@@ -1,41 +1,30 @@
 """The book's classifier: a small convolutional network, its training, its weights, its insides."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from importlib.resources import as_file, files
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from advlib._checks import check_images, check_input_shape, check_integer, check_labels
+from advlib._training import Recipe, start
+
+__all__ = [
+    "CLASSES",
+    "RECIPES",
+    "Recipe",
+    "activations",
+    "build",
+    "correctly_classified",
+    "extractor",
+    "predict_logits",
+    "pretrained",
+    "train",
+]
 
 CLASSES = 10
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Hyperparameters of training.
-
-    Attributes
-    ----------
-    epochs : int
-        Passes over the training digits.
-    batch_size : int
-        Digits per step.
-    learning_rate : float
-        Adam's rate at the start; it falls to 0 along half a cosine, step by step.
-    seed : int
-        Of the initial weights and of the order of the digits.
-    """
-
-    epochs: int
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    seed: int = 42
 
 
 # What the shipped weights were trained with, per data set.
@@ -113,12 +102,8 @@ def train(
     ValueError
         If images or labels are not of that form, or a hyperparameter is out of range.
     """
-    epochs = check_integer(recipe.epochs, "recipe.epochs")
-    batch_size = check_integer(recipe.batch_size, "recipe.batch_size")
-    seed = check_integer(recipe.seed, "recipe.seed", low=0)
-    if not 0 < recipe.learning_rate < math.inf:
-        raise ValueError(f"recipe.learning_rate must be above 0 and finite, got {recipe.learning_rate}")
-    model = build(seed=seed)
+    recipe.check()
+    model = build(seed=recipe.seed)
     images = check_images(images)
     check_input_shape(model, images)
     labels = check_labels(labels, len(images), CLASSES)
@@ -127,47 +112,25 @@ def train(
         check_input_shape(model, check_images(held_out, "validation images"), "validation images")
         check_labels(held_out_labels, len(held_out), CLASSES, "validation labels")
 
-    keras.utils.set_random_seed(seed)  # of the order of the digits
-    tf.config.experimental.enable_op_determinism()
-    steps = epochs * -(-len(images) // batch_size)
-    schedule = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, decay_steps=steps)
+    optimizer, progress = start(recipe, len(images))
     model.compile(
-        optimizer=keras.optimizers.Adam(schedule),
+        optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     history = model.fit(
         images,
         labels,
-        batch_size=batch_size,
-        epochs=epochs,
+        batch_size=recipe.batch_size,
+        epochs=recipe.epochs,
         validation_data=validation,
         verbose=0,
-        callbacks=[_Progress(steps)],
+        callbacks=[progress],
     ).history
     # A model without optimizer and metrics: all that later chapters need, and small to save.
-    trained = build(seed=seed)
+    trained = build(seed=recipe.seed)
     trained.set_weights(model.get_weights())
     return trained, history
-
-
-class _Progress(keras.callbacks.Callback):
-    """A progress bar over all steps (silent under TQDM_DISABLE=1); adds the rate to the history."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self._bar = tqdm(total=steps, desc="training", unit="step")
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._bar.update()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        assert logs is not None
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
-        self._bar.set_postfix(accuracy=f"{logs['accuracy']:.4f}")
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self._bar.close()
 
 
 def pretrained(name: str = "mnist") -> keras.Model:

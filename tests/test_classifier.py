@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from advlib import classifier, data
+from advlib import _training, classifier, data
 
 SHORT = classifier.Recipe(epochs=2, batch_size=32)
 
 TRAIN = """
 import hashlib
-from advlib import classifier, data
+from advlib import _training, classifier, data
 digits = data.load("digits")
 recipe = classifier.Recipe(epochs=2, batch_size=32)
 model, _ = classifier.train(digits.train_images, digits.train_labels, recipe=recipe)
@@ -88,7 +88,7 @@ def test_training_is_deterministic_to_the_bit(digits: data.Dataset) -> None:
 def test_training_learns_and_keeps_a_history(
     digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(classifier, "tqdm", partial(tqdm, disable=False))  # whatever TQDM_DISABLE says
+    monkeypatch.setattr(_training, "tqdm", partial(tqdm, disable=False))  # whatever TQDM_DISABLE says
     held_out = digits.test_images, digits.test_labels
     model, history = classifier.train(
         digits.train_images, digits.train_labels, recipe=SHORT, validation=held_out

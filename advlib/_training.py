@@ -1,0 +1,82 @@
+"""What training the book's networks has in common: hyperparameters, optimizer, progress."""
+
+import math
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+from tqdm import tqdm
+
+from advlib._checks import check_integer
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Hyperparameters of training.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training digits.
+    batch_size : int
+        Digits per step.
+    learning_rate : float
+        Adam's rate at the start; it falls to 0 along half a cosine, step by step.
+    seed : int
+        Of the initial weights, of the order of the digits, and of whatever else is drawn.
+    """
+
+    epochs: int
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    seed: int = 42
+
+    def check(self) -> None:
+        """Check the hyperparameters.
+
+        Raises
+        ------
+        ValueError
+            If one of them is out of range; the message names it.
+        """
+        check_integer(self.epochs, "recipe.epochs")
+        check_integer(self.batch_size, "recipe.batch_size")
+        check_integer(self.seed, "recipe.seed", low=0)
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(
+                f"recipe.learning_rate must be above 0 and finite, got {self.learning_rate}"
+            )
+
+
+def start(recipe: Recipe, count: int) -> tuple[keras.optimizers.Optimizer, "Progress"]:
+    """Make training on `count` images deterministic; give its optimizer and its progress bar.
+
+    Adam (Kingma and Ba 2014) with a cosine-decayed learning rate (Loshchilov and Hutter 2016). The
+    random state of the process is reset and TensorFlow's deterministic operations are switched on, both
+    for good.
+    """
+    keras.utils.set_random_seed(recipe.seed)  # of the order of the digits
+    tf.config.experimental.enable_op_determinism()
+    steps = recipe.epochs * -(-count // recipe.batch_size)
+    schedule = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, decay_steps=steps)
+    return keras.optimizers.Adam(schedule), Progress(steps)
+
+
+class Progress(keras.callbacks.Callback):
+    """A progress bar over all steps (silent under TQDM_DISABLE=1); adds the rate to the history."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._bar = tqdm(total=steps, desc="training", unit="step")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        assert logs is not None
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        measured = "accuracy" if "accuracy" in logs else "loss"
+        self._bar.set_postfix({measured: f"{logs[measured]:.4f}"})
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self._bar.close()
