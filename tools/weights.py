@@ -2,8 +2,9 @@
 
     python tools/weights.py
 
-Trains the networks (a minute), then attacks them (about half an hour on two cores). The attacks are
-made part by part: after an interruption, those that are in _build/attacks are not made again.
+Trains the networks (some ten minutes on two cores), then attacks the classifiers (about half an hour).
+The attacks are made part by part: after an interruption, those that are in _build/attacks are not made
+again.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from advlib import attacks, classifier, data, metrics, results
+from advlib import attacks, classifier, data, metrics, results, vae
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "advlib" / "weights"
@@ -44,12 +45,20 @@ def as_text(arrays: Arrays) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def train(dataset: data.Dataset, recipe: classifier.Recipe) -> None:
+def train(dataset: data.Dataset) -> None:
+    recipe = classifier.RECIPES[dataset.name]
     model, _ = classifier.train(dataset.train_images, dataset.train_labels, recipe=recipe)
     logits = classifier.predict_logits(model, dataset.test_images)
     right = metrics.proportion(logits.argmax(axis=1) == dataset.test_labels)
     print(f"   test accuracy {right}")
     store(FOLDER / f"classifier_{dataset.name}.weights.h5", model.save_weights)
+
+
+def train_vaes(dataset: data.Dataset) -> None:
+    for latent in vae.LATENTS[dataset.name]:
+        model, history = vae.train(dataset.train_images, latent=latent, recipe=vae.RECIPES[dataset.name])
+        print(f"   latent {latent}: loss {history['loss'][-1]:.2f}")
+        store(FOLDER / f"vae_{dataset.name}_{latent}.weights.h5", model.save_weights)
 
 
 def search(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Arrays:
@@ -114,10 +123,11 @@ def attack(
 
 
 def main() -> None:
-    for name, recipe in classifier.RECIPES.items():
+    for name in data.NAMES:
         dataset = data.load(name)
         print(f"== {dataset}", flush=True)
-        train(dataset, recipe)
+        train(dataset)
+        train_vaes(dataset)
         attack("one_pixel_search", search, dataset, results.SEARCHED[name])
         attack("one_pixel", evolve, dataset, results.EVOLVED[name])
 

@@ -1,0 +1,208 @@
+"""The book's variational autoencoder: a second network, which learns what digits look like."""
+
+from importlib.resources import as_file, files
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from advlib._checks import check_images, check_input_shape, check_integer
+from advlib._training import Recipe, start
+
+__all__ = ["LATENTS", "RECIPES", "VAE", "Recipe", "build", "pretrained", "train"]
+
+# What the shipped weights were trained with, per data set, and the latent dimensions they exist for.
+RECIPES = {"mnist": Recipe(epochs=12, batch_size=128), "digits": Recipe(epochs=120, batch_size=32)}
+LATENTS = {"mnist": (2, 4, 16, 64), "digits": (2, 4, 16)}
+
+# Of the divergence in the loss. Below 1 an image is kept more closely, and the latents are farther
+# from a standard Gaussian (Higgins et al. 2017, https://openreview.net/forum?id=Sy2fzU9gl).
+WEIGHT = 0.1
+
+
+class VAE(keras.Model):
+    r"""Variational autoencoder (Kingma and Welling 2013, https://arxiv.org/abs/1312.6114).
+
+    The encoder gives, for an image x, a Gaussian of the latents, with mean :math:`\mu(x)` and diagonal
+    covariance :math:`\sigma^2(x)`; the decoder turns latents into an image. Called on images, the model
+    decodes their means: the same image gives the same answer each time.
+
+    Attributes
+    ----------
+    encoder : keras.Model
+        Maps float32 (n, 28, 28, 1) in [0, 1] to the means and the logarithms of the variances of the
+        latents, (n, latent) each.
+    decoder : keras.Model
+        Maps latents (n, latent) to images (n, 28, 28, 1) in [0, 1].
+    latent : int
+        The dimension of the latents.
+    """
+
+    def __init__(self, encoder: keras.Model, decoder: keras.Model) -> None:
+        super().__init__(name="vae")
+        self.encoder = encoder
+        self.decoder = decoder
+        self.latent: int = decoder.input_shape[-1]
+        self(tf.zeros((1, *self.input_shape[1:])))  # with this it is built, and can load weights
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """Shape of the images, None for their number."""
+        return self.encoder.input_shape
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Decode the means of the images' latents."""
+        means, _ = self.encoder(images, training=training)
+        return self.decoder(means, training=training)
+
+
+def build(*, latent: int, seed: int = 42) -> VAE:
+    """Build the autoencoder with fresh weights.
+
+    The encoder has two 4 × 4 convolutions with stride 2 and ReLU (16 and 32 filters) and a dense layer
+    each for means and log-variances; the decoder mirrors it, and ends in a sigmoid.
+
+    Parameters
+    ----------
+    latent : int
+        The dimension of the latents.
+    seed : int
+        Of the initial weights (Glorot uniform; Glorot and Bengio 2010). The random state of the
+        process is neither read nor changed.
+
+    Returns
+    -------
+    VAE
+
+    Raises
+    ------
+    ValueError
+        If an argument is not a whole number in its range.
+    """
+    latent = check_integer(latent, "latent")
+    seed = check_integer(seed, "seed", low=0)
+    # A seed of its own for every layer, or layers of one shape would start alike.
+    seeds = iter(range(8 * seed, 8 * seed + 8))
+
+    def settings(name: str, activation: str | None = "relu") -> dict[str, Any]:
+        start = keras.initializers.GlorotUniform(seed=next(seeds))
+        return {"name": name, "activation": activation, "kernel_initializer": start}
+
+    layers = keras.layers
+    halved: dict[str, Any] = {"kernel_size": 4, "strides": 2, "padding": "same"}
+    images = keras.Input((28, 28, 1), name="images")
+    x = layers.Conv2D(16, **halved, **settings("conv1"))(images)
+    x = layers.Conv2D(32, **halved, **settings("conv2"))(x)
+    x = layers.Flatten(name="flatten")(x)
+    means = layers.Dense(latent, **settings("means", None))(x)
+    log_variances = layers.Dense(latent, **settings("log_variances", None))(x)
+    encoder = keras.Model(images, [means, log_variances], name="encoder")
+
+    latents = keras.Input((latent,), name="latents")
+    x = layers.Dense(7 * 7 * 32, **settings("dense"))(latents)
+    x = layers.Reshape((7, 7, 32), name="reshape")(x)
+    x = layers.Conv2DTranspose(16, **halved, **settings("deconv1"))(x)
+    x = layers.Conv2DTranspose(1, **halved, **settings("deconv2", "sigmoid"))(x)
+    return VAE(encoder, keras.Model(latents, x, name="decoder"))
+
+
+def train(images: np.ndarray, *, latent: int, recipe: Recipe) -> tuple[VAE, dict[str, list[float]]]:
+    r"""Train the autoencoder from scratch, showing a progress bar.
+
+    The loss has two parts: the cross-entropy of each pixel x under the decoder's :math:`\hat x`,
+    :math:`-x \log \hat x - (1 - x) \log (1 - \hat x)`, summed over the pixels, for latents drawn from
+    the encoder's Gaussian; and `WEIGHT` times that Gaussian's Kullback-Leibler divergence from the
+    standard one, :math:`\frac{1}{2} \sum_i (\mu_i^2 + \sigma_i^2 - 1 - \log \sigma_i^2)`. Adam (Kingma
+    and Ba 2014) and a cosine-decayed learning rate, as for the classifier. Two runs on one machine give
+    bit-equal weights: the random state of the process is reset and TensorFlow's deterministic
+    operations are switched on, both for good.
+
+    Parameters
+    ----------
+    images : array, float32, (n, 28, 28, 1)
+        Pixel scale [0, 1].
+    latent : int
+        The dimension of the latents.
+    recipe : Recipe
+        The hyperparameters, for instance `RECIPES["mnist"]`.
+
+    Returns
+    -------
+    model : VAE
+    history : dict of lists, one value per epoch
+        `loss`, and its parts before weighting, `reconstruction` and `divergence`, in nats per image:
+        means over the epoch, while the weights were changing; `learning_rate` (at its end).
+
+    Raises
+    ------
+    ValueError
+        If images are not of that form, or a hyperparameter is out of range.
+    """
+    recipe.check()
+    model = build(latent=latent, seed=recipe.seed)
+    images = check_images(images)
+    check_input_shape(model, images)
+    optimizer, progress = start(recipe, len(images))
+    training = _Training(model, recipe.seed)
+    training.compile(optimizer=optimizer)
+    history = training.fit(
+        images, batch_size=recipe.batch_size, epochs=recipe.epochs, verbose=0, callbacks=[progress]
+    ).history
+    return model, history
+
+
+class _Training(keras.Model):
+    """The autoencoder with its loss, as `fit` needs it."""
+
+    def __init__(self, model: VAE, seed: int) -> None:
+        super().__init__()
+        self._vae = model
+        self._seeds = keras.random.SeedGenerator(seed)
+
+    def train_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One step of the optimizer on a batch; the two parts of its loss, and their sum."""
+        with tf.GradientTape() as tape:
+            means, log_variances = self._vae.encoder(images, training=True)
+            noise = keras.random.normal(tf.shape(means), seed=self._seeds)
+            decoded = self._vae.decoder(means + tf.exp(log_variances / 2) * noise, training=True)
+            # The mean over the last axis, of one channel, is the pixel itself.
+            pixels = keras.losses.binary_crossentropy(images, decoded)
+            reconstruction = tf.reduce_mean(tf.reduce_sum(pixels, axis=(1, 2)))
+            latents = tf.square(means) + tf.exp(log_variances) - 1 - log_variances
+            divergence = tf.reduce_mean(tf.reduce_sum(latents, axis=1)) / 2
+            loss = reconstruction + WEIGHT * divergence
+        weights = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss, "reconstruction": reconstruction, "divergence": divergence}
+
+
+def pretrained(name: str = "mnist", *, latent: int) -> VAE:
+    """Build the autoencoder with the weights that the package ships.
+
+    Parameters
+    ----------
+    name : {"mnist", "digits"}
+        The data set that the weights were trained on: `Dataset.name`.
+    latent : int
+        The dimension of the latents, one of `LATENTS[name]`.
+
+    Returns
+    -------
+    VAE
+
+    Raises
+    ------
+    ValueError
+        If no weights are shipped for `name` and `latent`.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"name must be one of {', '.join(RECIPES)}, got {name!r}")
+    if latent not in LATENTS[name]:
+        shipped = ", ".join(map(str, LATENTS[name]))
+        raise ValueError(f"latent must be one of {shipped} for {name}, got {latent!r}")
+    model = build(latent=latent)
+    # Weights alone, into a model built in code: a whole saved model loads only in its own Keras.
+    with as_file(files("advlib") / "weights" / f"vae_{name}_{latent}.weights.h5") as path:
+        model.load_weights(path)
+    return model
