@@ -1,0 +1,447 @@
+"""Detection: scores that compare an image with its reconstruction, and a rule that judges by them.
+
+Every score is a function of tensors that can be differentiated, so that an attacker can, too. A larger
+score is more suspicious. Attacks come in as arrays: this module knows none.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.exceptions import NotFittedError
+
+from advlib._checks import check_images, check_input_shape, check_integer, check_number
+
+# Pixels are moved this far away from 0 and 1 before a logarithm is taken: half a grey level.
+FLOOR = 1 / 510
+
+
+class Evidence(NamedTuple):
+    """What scores are computed from, for m images.
+
+    Attributes
+    ----------
+    images : tensor, float32, (m, height, width, channels)
+        Pixel scale [0, 1].
+    decoded : tensor, float32, (m, height, width, channels)
+        What the autoencoder makes of them.
+    logits, decoded_logits : tensor, float32, (m, classes)
+        What the classifier makes of either.
+    """
+
+    images: tf.Tensor
+    decoded: tf.Tensor
+    logits: tf.Tensor
+    decoded_logits: tf.Tensor
+
+
+def evidence(classifier: keras.Model, autoencoder: keras.Model, images: tf.Tensor) -> Evidence:
+    """Run both networks; can be differentiated.
+
+    Parameters
+    ----------
+    classifier : keras.Model
+        Maps float32 (m, height, width, channels) in [0, 1] to logits (m, classes).
+    autoencoder : keras.Model
+        Maps such images to reconstructions of the same shape, in [0, 1].
+    images : tensor, float32, (m, height, width, channels)
+        Pixel scale [0, 1]. Values are not checked.
+
+    Returns
+    -------
+    Evidence
+
+    Raises
+    ------
+    ValueError
+        If the reconstructions are of another shape.
+    """
+    decoded = tf.cast(autoencoder(images, training=False), tf.float32)
+    if decoded.shape[1:] != images.shape[1:]:
+        raise ValueError(
+            f"autoencoder must return images of shape {tuple(images.shape[1:])}, "
+            f"got {tuple(decoded.shape[1:])}"
+        )
+    logits, decoded_logits = (
+        tf.cast(classifier(some, training=False), tf.float32) for some in (images, decoded)
+    )
+    return Evidence(images, decoded, logits, decoded_logits)
+
+
+def image_kl(evidence: Evidence) -> tf.Tensor:
+    r"""Kullback-Leibler divergence of the image from what it is decoded to.
+
+    Both are made distributions over the pixels, :math:`P_i = x_i / \sum_j x_j`; then
+    :math:`\sum_i P_i \log (P_i / \hat P_i)`.
+
+    Parameters
+    ----------
+    evidence : Evidence
+
+    Returns
+    -------
+    tensor, float32, (m,)
+        In nats; 0 where the two agree up to a factor.
+    """
+    image, decoded = (
+        values / tf.reduce_sum(values, axis=1, keepdims=True)
+        for values in (_pixels(evidence.images), _pixels(evidence.decoded))
+    )
+    return tf.reduce_sum(image * tf.math.log(image / decoded), axis=1)
+
+
+def output_kl(evidence: Evidence) -> tf.Tensor:
+    r"""Kullback-Leibler divergence between the classifier's answers to the image and to the decoded one.
+
+    :math:`\sum_k p_k(x) \log (p_k(x) / p_k(\hat x))`: whether the two are read as the same digit.
+
+    Parameters
+    ----------
+    evidence : Evidence
+
+    Returns
+    -------
+    tensor, float32, (m,)
+        In nats.
+    """
+    image = tf.nn.log_softmax(evidence.logits)
+    decoded = tf.nn.log_softmax(evidence.decoded_logits)
+    return tf.reduce_sum(tf.exp(image) * (image - decoded), axis=1)
+
+
+def mean_error(evidence: Evidence) -> tf.Tensor:
+    r"""Reconstruction error of a pixel, on average.
+
+    The error of one pixel is what the autoencoder's loss charges for it, above what a perfect
+    reconstruction would cost: the divergence
+    :math:`x \log \frac{x}{\hat x} + (1 - x) \log \frac{1 - x}{1 - \hat x}`. A grey that the decoder was
+    sure of not seeing counts more than one that it was undecided about.
+
+    Parameters
+    ----------
+    evidence : Evidence
+
+    Returns
+    -------
+    tensor, float32, (m,)
+        In nats; 0 where the two agree.
+    """
+    return tf.reduce_mean(_errors(evidence), axis=1)
+
+
+def largest_error(evidence: Evidence) -> tf.Tensor:
+    """Reconstruction error, as in `mean_error`, of the worst pixel.
+
+    Parameters
+    ----------
+    evidence : Evidence
+
+    Returns
+    -------
+    tensor, float32, (m,)
+        In nats; 0 where the two agree.
+    """
+    return tf.reduce_max(_errors(evidence), axis=1)
+
+
+def doubt(evidence: Evidence) -> tf.Tensor:
+    r"""The classifier's own doubt: log-odds that another class is right than the one it predicts.
+
+    :math:`\log \frac{1 - p}{p}` with p the largest probability, as in Hendrycks and Gimpel 2016
+    (https://arxiv.org/abs/1610.02136). The reconstruction has no part in it.
+
+    Parameters
+    ----------
+    evidence : Evidence
+
+    Returns
+    -------
+    tensor, float32, (m,)
+        0 where another class is as likely as not.
+    """
+    logits = evidence.logits
+    first = tf.one_hot(tf.argmax(logits, axis=1), tf.shape(logits)[1]) > 0
+    others = tf.reduce_logsumexp(tf.where(first, logits.dtype.min, logits), axis=1)
+    return others - tf.reduce_max(logits, axis=1)
+
+
+SCORES: dict[str, Callable[[Evidence], tf.Tensor]] = {
+    score.__name__: score for score in (image_kl, output_kl, mean_error, largest_error, doubt)
+}
+
+
+def measure(
+    classifier: keras.Model, autoencoder: keras.Model, images: np.ndarray, *, batch_size: int = 1000
+) -> dict[str, np.ndarray]:
+    """All scores of many images, batch by batch.
+
+    Parameters
+    ----------
+    classifier, autoencoder : keras.Model
+        As in `evidence`.
+    images : array, float32, (n, height, width, channels)
+        Pixel scale [0, 1].
+    batch_size : int
+        Images per pass; bounds the memory.
+
+    Returns
+    -------
+    dict from name to array, float32, (n,)
+        One for each of `SCORES`.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not of that form; the message names it.
+    """
+
+    def every_score(batch: tf.Tensor) -> tf.Tensor:
+        found = evidence(classifier, autoencoder, batch)
+        return tf.stack([score(found) for score in SCORES.values()], axis=1)
+
+    columns = _in_batches(every_score, classifier, images, batch_size).T
+    return dict(zip(SCORES, columns, strict=True))
+
+
+def _in_batches(
+    function: Callable[[tf.Tensor], tf.Tensor], model: keras.Model, images: Any, batch_size: int
+) -> np.ndarray:
+    """Check images against the model; give what a function of tensors makes of them, batch by batch."""
+    images = check_images(images)
+    check_input_shape(model, images)
+    batch_size = check_integer(batch_size, "batch_size")
+    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    return np.concatenate([function(tf.constant(batch)).numpy() for batch in batches])
+
+
+def _pixels(images: tf.Tensor) -> tf.Tensor:
+    """Pixels (m, values), between FLOOR and 1 - FLOOR."""
+    flat = tf.reshape(images, (tf.shape(images)[0], -1))
+    return FLOOR + (1 - 2 * FLOOR) * flat
+
+
+def _errors(evidence: Evidence) -> tf.Tensor:
+    """Reconstruction error of every pixel in nats, (m, values)."""
+    image, decoded = _pixels(evidence.images), _pixels(evidence.decoded)
+    ink = image * tf.math.log(image / decoded)
+    return ink + (1 - image) * tf.math.log((1 - image) / (1 - decoded))
+
+
+class _Tail(NamedTuple):
+    r"""How rare a score is among clean images: a rising, piecewise linear :math:`-\log P(s \ge v)`.
+
+    Attributes
+    ----------
+    starts, heights, slopes : array, float32, (knots,)
+        Where each piece begins, its height there and its slope; the last goes on forever.
+    """
+
+    starts: np.ndarray
+    heights: np.ndarray
+    slopes: np.ndarray
+
+    @classmethod
+    def fit(cls, values: np.ndarray) -> "_Tail":
+        """From the scores of clean images, (n,).
+
+        Quantiles up to the one that a twentieth exceeds; beyond it, an exponential distribution of
+        the same mean.
+        """
+        depths = np.arange(0, np.log(20) + 1e-9, np.log(20) / 24)
+        starts, which = np.unique(np.quantile(values, 1 - np.exp(-depths)), return_index=True)
+        heights = depths[which]
+        beyond = values[values >= starts[-1]] - starts[-1]
+        # Scores that are all alike leave no tail; anything above them is then rare.
+        last = 1 / max(float(beyond.mean()), 1e-6)
+        slopes = np.append(np.diff(heights) / np.diff(starts), last)
+        return cls(*(column.astype(np.float32) for column in (starts, heights, slopes)))
+
+    def __call__(self, scores: tf.Tensor) -> tf.Tensor:
+        """Rarity of scores (m,), in nats."""
+        piece = tf.maximum(tf.searchsorted(self.starts, scores, side="right") - 1, 0)
+        start, height, slope = (tf.gather(column, piece) for column in self)
+        return height + slope * (scores - start)
+
+
+class Detector:
+    r"""Flags images that look attacked, at a stated rate of false alarms.
+
+    With several scores, one rule: each score :math:`s_j` is turned into its rarity among clean images,
+    :math:`r_j = -\log P(s_j \ge v)`, and the rarities are added up (Fisher 1925; were the scores of
+    clean images independent of one another, twice the sum would follow a :math:`\chi^2` distribution.
+    They need not be: the threshold is taken from clean images all the same). A detector is calibrated
+    once, and then does not change.
+
+    Parameters
+    ----------
+    classifier : keras.Model
+        Maps float32 (n, height, width, channels) in [0, 1] to logits (n, classes).
+    autoencoder : keras.Model
+        Maps such images to reconstructions of the same shape, in [0, 1].
+    scores : sequence of str
+        Names among `SCORES`.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not of that form; the message names it.
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        autoencoder: keras.Model,
+        *,
+        scores: Sequence[str] = ("output_kl", "mean_error", "largest_error", "doubt"),
+    ) -> None:
+        for name, model in (("classifier", classifier), ("autoencoder", autoencoder)):
+            if not isinstance(model, keras.Model):
+                raise ValueError(f"{name} must be a Keras model, got {type(model).__name__}")
+        if isinstance(scores, str) or not scores or len(set(scores)) < len(scores):
+            raise ValueError(f"scores must be different names, at least one, got {scores!r}")
+        if not set(scores) <= set(SCORES):
+            raise ValueError(f"scores must be among {', '.join(SCORES)}, got {', '.join(scores)}")
+        self._classifier = classifier
+        self._autoencoder = autoencoder
+        self._scores = tuple(scores)
+        self._tails: dict[str, _Tail] = {}
+        self._threshold: float | None = None
+
+    @property
+    def threshold(self) -> float:
+        """What the rule must reach for an image to be flagged, in nats.
+
+        Raises
+        ------
+        NotFittedError
+            If the detector is not calibrated; a ValueError.
+        """
+        if self._threshold is None:
+            raise NotFittedError(
+                "a detector must be calibrated before it has a threshold: call calibrate"
+            )
+        return self._threshold
+
+    def rarities(self, images: tf.Tensor) -> tf.Tensor:
+        """How rare each score is among clean images; can be differentiated.
+
+        Parameters
+        ----------
+        images : tensor, float32, (m, height, width, channels)
+            Pixel scale [0, 1]. They are not checked.
+
+        Returns
+        -------
+        tensor, float32, (m, scores)
+            In nats: log(1,000) where one clean image in a thousand scores as high.
+
+        Raises
+        ------
+        NotFittedError
+            If the detector is not calibrated.
+        """
+        if not self._tails:
+            raise NotFittedError("a detector must be calibrated before it can judge: call calibrate")
+        found = evidence(self._classifier, self._autoencoder, images)
+        return tf.stack([tail(SCORES[name](found)) for name, tail in self._tails.items()], axis=1)
+
+    def score(self, images: tf.Tensor) -> tf.Tensor:
+        """The rule: the sum of the rarities; can be differentiated.
+
+        Parameters
+        ----------
+        images : tensor, float32, (m, height, width, channels)
+            Pixel scale [0, 1]. They are not checked.
+
+        Returns
+        -------
+        tensor, float32, (m,)
+
+        Raises
+        ------
+        NotFittedError
+            If the detector is not calibrated.
+        """
+        return tf.reduce_sum(self.rarities(images), axis=1)
+
+    def calibrate(self, images: np.ndarray, *, false_positive_rate: float) -> "Detector":
+        """Learn what is rare among clean images, and from where on to flag.
+
+        Parameters
+        ----------
+        images : array, float32, (n, height, width, channels)
+            Clean images that neither network was trained on, and on which nothing is measured later.
+        false_positive_rate : float
+            Between 0 and 1, not included: the share of clean images that may be flagged. Of n
+            images, the threshold is the k-th largest score with k = rate × (n + 1), rounded down: a
+            further one reaches it with a probability of k / (n + 1).
+
+        Returns
+        -------
+        Detector
+            Itself, for good: it cannot be calibrated again.
+
+        Raises
+        ------
+        ValueError
+            If it has been calibrated, images are not of that form or too few for the rate, or the
+            rate is not of that form.
+        """
+        if self._threshold is not None:
+            raise ValueError("a detector is calibrated once: make another one for another threshold")
+        images = check_images(images)
+        rate = check_number(false_positive_rate, "false_positive_rate", low=0, high=1)
+        if rate in (0, 1):
+            raise ValueError(f"false_positive_rate must lie between 0 and 1, got {rate:g}")
+        above = int(rate * (len(images) + 1) * (1 + 1e-12))
+        if above < 1:
+            raise ValueError(
+                f"images must be at least {int(np.ceil(1 / rate - 1e-9)) - 1} for a false_positive_rate "
+                f"of {rate:g}, got {len(images)}"
+            )
+        values = measure(self._classifier, self._autoencoder, images)
+        self._tails = {name: _Tail.fit(values[name]) for name in self._scores}
+        self._threshold = float(np.sort(self.measure(images))[-above])
+        return self
+
+    def measure(self, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarray:
+        """The rule's score of many images, batch by batch.
+
+        Parameters
+        ----------
+        images : array, float32, (n, height, width, channels)
+            Pixel scale [0, 1].
+        batch_size : int
+            Images per pass; bounds the memory.
+
+        Returns
+        -------
+        array, float32, (n,)
+
+        Raises
+        ------
+        ValueError
+            If the images are not of that form, or (a NotFittedError) the detector is not calibrated.
+        """
+        return _in_batches(self.score, self._classifier, images, batch_size)
+
+    def judge(self, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarray:
+        """Whether images are flagged.
+
+        Parameters
+        ----------
+        images, batch_size
+            As in `measure`.
+
+        Returns
+        -------
+        array, bool, (n,)
+
+        Raises
+        ------
+        ValueError
+            As in `measure`.
+        """
+        return self.measure(images, batch_size=batch_size) >= self.threshold
