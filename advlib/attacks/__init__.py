@@ -7,6 +7,7 @@ afterwards, its layers may not.
 """
 
 from advlib.attacks._result import AttackResult, concatenate
+from advlib.attacks.adaptive import adaptive_pgd
 from advlib.attacks.gradient_sign import fgsm, iterative_fgsm, pgd
 from advlib.attacks.noise import gaussian_noise, random_noise
 from advlib.attacks.pixel_search import PixelSearchResult, one_pixel, one_pixel_search
@@ -15,6 +16,7 @@ from advlib.attacks.saliency import jsma
 __all__ = [
     "AttackResult",
     "PixelSearchResult",
+    "adaptive_pgd",
     "concatenate",
     "fgsm",
     "gaussian_noise",

@@ -82,7 +82,7 @@ def iterative_fgsm(
     [0, 1]; + and the true class, or − and the target. Both bounds hold to the last bit.
 
     The sign is that of the exact gradient of the cross-entropy even where float32 softmax saturates:
-    see `_step`. Pixels whose gradient is 0 or NaN stay where they are.
+    see `uphill`. Pixels whose gradient is 0 or NaN stay where they are.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def attack(
     radius = epsilon[:, None, None, None]
 
     def prepare(part: slice) -> tuple[np.ndarray, ...]:
-        lower, upper = _bounds(images[part], radius[part])
+        lower, upper = bounds(images[part], radius[part])
         starts = images[part]
         if noise is not None:
             starts = np.clip(starts + radius[part].astype(np.float32) * noise[part], lower, upper)
@@ -255,24 +255,42 @@ def attack(
     # TensorFlow turns subnormal numbers into 0, which may lie outside.
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
-        bounds = _bounds(images[part], radius[part])
-        np.clip(result.images[part], *bounds, out=result.images[part])
+        lower, upper = bounds(images[part], radius[part])
+        np.clip(result.images[part], lower, upper, out=result.images[part])
     return result, logits
 
 
-def _bounds(images: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def bounds(images: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The pixels that lie within `radius` (n, 1, 1, 1) of the images and within [0, 1].
 
     The nearest float32 to x - radius or x + radius may lie outside by a rounding error; then the next
     one inside is taken.
     """
     exact = images.astype(np.float64)
-    bounds = []
+    sides = []
     for side in (-radius, radius):
         bound = np.clip(exact + side, 0, 1).astype(np.float32)
         outside = np.abs(bound - exact) > radius
-        bounds.append(np.where(outside, np.nextafter(bound, images), bound))
-    return bounds[0], bounds[1]
+        sides.append(np.where(outside, np.nextafter(bound, images), bound))
+    return sides[0], sides[1]
+
+
+def uphill(model: keras.Model, images: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    r"""Logits (m, k), and a positive multiple of the cross-entropy's gradient, (m, h, w, c).
+
+    The gradient of the cross-entropy L by the logits is p - e, where e is 1 for the class and 0
+    elsewhere. It is :math:`(1 - p_y)(q - e)` with q the softmax over the other classes alone. The
+    positive factor does not change the direction, and leaving it out is exact where :math:`p_y` rounds
+    to 1 and the plain difference would be 0.
+    """
+
+    def direction(logits: tf.Tensor) -> list[tf.Tensor]:
+        own = tf.one_hot(classes, tf.shape(logits)[1])
+        others = tf.nn.softmax(tf.where(own > 0, logits.dtype.min, logits))
+        return [others - own]
+
+    logits, (gradient,) = _loop.gradients(model, images, direction)
+    return logits, gradient
 
 
 def _step(
@@ -283,20 +301,8 @@ def _step(
     upper: tf.Tensor,
     sizes: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    r"""One signed step up the loss, or down where `sizes` (m, 1, 1, 1) are negative; projected.
-
-    The gradient of the cross-entropy L by the logits is p - e, where e is 1 for the class and 0
-    elsewhere. It is :math:`(1 - p_y)(q - e)` with q the softmax over the other classes alone. The
-    positive factor does not change the sign, and leaving it out is exact where :math:`p_y` rounds to
-    1 and the plain difference would be 0.
-    """
-
-    def direction(logits: tf.Tensor) -> list[tf.Tensor]:
-        own = tf.one_hot(classes, tf.shape(logits)[1])
-        others = tf.nn.softmax(tf.where(own > 0, logits.dtype.min, logits))
-        return [others - own]
-
-    logits, (gradient,) = _loop.gradients(model, images, direction)
+    """One signed step up the loss, or down where `sizes` (m, 1, 1, 1) are negative; projected."""
+    logits, gradient = uphill(model, images, classes)
     sign = tf.where(tf.math.is_nan(gradient), 0.0, tf.sign(gradient))
     moved = tf.clip_by_value(images + sizes * sign, lower, upper)
     return logits, moved, tf.ones_like(classes, tf.bool)

@@ -1,0 +1,205 @@
+"""An attack on a classifier and a detector at once."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from advlib._checks import check_flag, check_integer, check_per_image
+from advlib.attacks import _loop
+from advlib.attacks._result import AttackResult
+from advlib.attacks.gradient_sign import bounds, uphill
+
+# Images (m, height, width, channels) to how suspicious they look, (m,).
+Score = Callable[[tf.Tensor], tf.Tensor]
+
+# How far the log-odds of the weight of evading move in each step.
+RATE = 0.1
+# Share of the last direction that is kept, as in AutoAttack's PGD (Croce and Hein 2020).
+MOMENTUM = 0.75
+
+
+def adaptive_pgd(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    score: Score,
+    threshold: float,
+    epsilon: float | np.ndarray,
+    step_size: float | np.ndarray,
+    steps: int,
+    targeted: bool = False,
+    restarts: int = 1,
+    seed: int,
+    batch_size: int | None = None,
+) -> AttackResult:
+    r"""Fool a classifier and stay below a detector's threshold, within `epsilon` of the image.
+
+    Carlini and Wagner 2017 (https://arxiv.org/abs/1705.07263) attack a detector through its gradient,
+    as one more thing to fool. Here each step goes in the direction
+
+    .. math:: d = (1 - \lambda) \frac{g}{\lVert g \rVert_1} - \lambda \frac{h}{\lVert h \rVert_1}
+
+    with g the gradient towards an error of the classifier, as in `iterative_fgsm`, h that of the score,
+    and :math:`\lambda` the weight of evading. It is searched for each image by itself while the image
+    moves: it grows whenever the image fools the classifier, and shrinks whenever it does not. The step
+    is :math:`\alpha_s d / \lVert d \rVert_\infty` and not the sign of d: a sign moves every pixel by as
+    much, and pixels that must not move, such as those of a paper's background, would never come to
+    rest. With :math:`\alpha_s` falling from `step_size` to 0 along half a cosine, and with momentum.
+
+    Parameters
+    ----------
+    model, images, labels, epsilon, targeted, batch_size
+        As in `fgsm`.
+    score : callable
+        From images, a float32 tensor (m, height, width, channels), to float32 (m,); larger is more
+        suspicious. TensorFlow must be able to differentiate it.
+    threshold : float
+        The image passes the detector if its score is below.
+    step_size : float, or array of floats, (n,)
+        The largest change of any pixel in the first step, from 0 to 1.
+    steps : int
+        Steps at most, from each start; an image stops as soon as it fools and passes.
+    restarts : int
+        Starts at most. The first is the image itself, the others are uniform in the ball of radius
+        `epsilon`; an image takes the next one only if it has not succeeded yet.
+    seed : int
+        Of the starts; they do not depend on `batch_size`.
+
+    Returns
+    -------
+    AttackResult
+        Success means both: to fool the classifier and to pass. Where the attack failed, of all images
+        on the way that fooled the classifier, the one with the lowest score; where none did, the image
+        itself. For each look at an image four evaluations: the classifier and the score, forward and
+        backward.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not of that form, or the score is not finite or cannot be differentiated; the
+        message names the argument.
+    """
+    images, labels = _loop.check_arguments(model, images, labels, batch_size)
+    epsilon = check_per_image(epsilon, len(images), "epsilon")
+    step_size = check_per_image(step_size, len(images), "step_size")
+    steps = check_integer(steps, "steps")
+    targeted = check_flag(targeted, "targeted")
+    restarts = check_integer(restarts, "restarts")
+    random = np.random.default_rng(check_integer(seed, "seed", low=0))
+    if not np.isfinite(threshold):
+        raise ValueError(f"threshold must be finite, got {threshold}")
+    _check_score(score, images[:8])
+    size = batch_size or _loop.fitting_batch(images)
+
+    attacked = images.copy()
+    lowest = np.full(len(images), np.inf, np.float32)  # score of those that fool
+    iterations, evaluations = np.zeros((2, len(images)), np.int64)
+    for restart in range(restarts):
+        rest = np.flatnonzero(lowest >= threshold)
+        if rest.size == 0:
+            break
+        noise = 2 * random.random(images.shape, np.float32) - 1 if restart else np.zeros_like(images)
+        for first in range(0, len(rest), size):
+            part = rest[first : first + size]
+            radius = epsilon[part, None, None, None]
+            lower, upper = bounds(images[part], radius)
+            start = np.clip(images[part] + radius.astype(np.float32) * noise[part], lower, upper)
+            arguments = (
+                *(tf.constant(values) for values in (start, lower, upper)),
+                tf.constant(labels[part], tf.int32),
+                tf.constant(step_size[part], tf.float32),
+                *(tf.constant(value) for value in (steps, targeted, np.float32(threshold))),
+            )
+            search = _loop.compiled(model, _search, score, *arguments)
+            found, scores, taken = (v.numpy() for v in search(model, score, *arguments))
+            better = scores < lowest[part]
+            lowest[part[better]] = scores[better]
+            # TensorFlow turns subnormal numbers into 0, which may lie outside.
+            attacked[part[better]] = np.clip(found, lower, upper)[better]
+            iterations[part] += taken
+            evaluations[part] += 4 * (taken + 1)
+    return AttackResult(attacked, lowest < threshold, iterations, evaluations)
+
+
+def _check_score(score: Score, images: np.ndarray) -> None:
+    """Check on some images that a score is what the attack needs."""
+    some = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(some)
+        scores = score(some)
+    if not tf.is_tensor(scores) or scores.shape != (len(images),):
+        shape = tuple(getattr(scores, "shape", ()))
+        raise ValueError(f"score must return a tensor of shape (m,), one per image, got {shape}")
+    if scores.dtype != tf.float32 or not np.isfinite(scores.numpy()).all():
+        raise ValueError(f"score must return finite float32, got {scores.dtype.name} {scores.numpy()}")
+    if tape.gradient(scores, some) is None:
+        raise ValueError("score must be computed from the images by TensorFlow, to be differentiated")
+
+
+def _search(
+    model: keras.Model,
+    score: Score,
+    images: tf.Tensor,
+    lower: tf.Tensor,
+    upper: tf.Tensor,
+    classes: tf.Tensor,
+    step_size: tf.Tensor,
+    steps: tf.Tensor,
+    targeted: tf.Tensor,
+    threshold: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Of the images on the way that fool, those of the lowest scores, their scores, the steps taken.
+
+    The score is infinite where none did; the image is then the one to start from.
+    """
+    x = best = images
+    lowest = tf.fill(tf.shape(classes), np.inf)
+    balance = tf.zeros_like(lowest)  # log-odds of the weight of evading
+    velocity = tf.zeros_like(images)
+    taken = tf.zeros_like(classes)
+    active = tf.range(tf.shape(images)[0])  # the images that still move
+    for step in tf.range(steps + 1):
+        tf.autograph.experimental.set_loop_options(shape_invariants=[(active, tf.TensorShape([None]))])
+        if tf.size(active) == 0:
+            break
+        here, y = tf.gather(x, active), tf.gather(classes, active)
+        logits, fooling = uphill(model, here, y)
+        fooled = _loop.fooled(logits, y, targeted)
+        with tf.GradientTape() as tape:
+            tape.watch(here)
+            scores = score(here)
+        evading = tape.gradient(scores, here)
+
+        value, old = tf.where(fooled, scores, np.inf), tf.gather(lowest, active)
+        rows = tf.boolean_mask(active, value < old)[:, None]
+        best = tf.tensor_scatter_nd_update(best, rows, tf.boolean_mask(here, value < old))
+        lowest = tf.tensor_scatter_nd_min(lowest, active[:, None], value)
+        go_on = (value >= threshold) & (step < steps)
+        active = tf.boolean_mask(active, go_on)
+        rows = active[:, None]
+
+        change = tf.where(tf.boolean_mask(fooled, go_on), RATE, -RATE)
+        balance = tf.tensor_scatter_nd_add(balance, rows, change)
+        weight = tf.sigmoid(tf.gather(balance, active))[:, None, None, None]
+        towards = _unit(tf.boolean_mask(fooling, go_on))
+        towards = tf.where(targeted, -towards, towards)
+        away = _unit(tf.boolean_mask(evading, go_on))
+        move = (1 - weight) * towards - weight * away + MOMENTUM * tf.gather(velocity, active)
+        velocity = tf.tensor_scatter_nd_update(velocity, rows, move)
+        largest = tf.reduce_max(tf.abs(move), axis=(1, 2, 3), keepdims=True)
+        decay = (1 + tf.cos(np.pi * tf.cast(step, tf.float32) / tf.cast(steps, tf.float32))) / 2
+        size = decay * tf.gather(step_size, active)[:, None, None, None]
+        moved = tf.boolean_mask(here, go_on) + size * tf.math.divide_no_nan(move, largest)
+        moved = tf.clip_by_value(moved, tf.gather(lower, active), tf.gather(upper, active))
+        x = tf.tensor_scatter_nd_update(x, rows, moved)
+        taken = tf.tensor_scatter_nd_add(taken, rows, tf.ones_like(active))
+    return best, lowest, taken
+
+
+def _unit(gradient: tf.Tensor) -> tf.Tensor:
+    """Gradients (m, height, width, channels) divided by the sum of their absolute values; NaN is 0."""
+    finite = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
+    return tf.math.divide_no_nan(finite, tf.reduce_sum(tf.abs(finite), axis=(1, 2, 3), keepdims=True))
