@@ -403,7 +403,8 @@ class Detector:
             )
         values = measure(self._classifier, self._autoencoder, images)
         self._tails = {name: _Tail.fit(values[name]) for name in self._scores}
-        self._threshold = float(np.sort(self.measure(images))[-above])
+        rule = sum(tail(tf.constant(values[name])) for name, tail in self._tails.items())
+        self._threshold = float(np.sort(rule)[-above])
         return self
 
     def measure(self, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarray:

@@ -52,18 +52,22 @@ class Proportion:
     @property
     def interval(self) -> tuple[float, float]:
         """Lower and upper end of the Wilson interval, from 0 to 1."""
-        # By hand: SciPy has it for whole numbers of cases only.
-        share = self.value
-        square = float(norm.ppf(0.975)) ** 2 / (self.effective or self.total)
-        centre = share + square / 2
-        radius = math.sqrt(square * (share * (1 - share) + square / 4))
-        # Rounding errors may leave [0, share] and [share, 1] by a last digit.
-        low, high = ((centre + side * radius) / (1 + square) for side in (-1, 1))
-        return max(0.0, min(low, share)), min(1.0, max(high, share))
+        return _wilson(self.value, self.effective or self.total)
 
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.value:.2%} [{low:.2%}, {high:.2%}] of {self.total:,}"
+
+
+def _wilson(share: float, cases: float) -> tuple[float, float]:
+    """95% interval of a share that so many independent cases gave."""
+    # By hand: SciPy has it for whole numbers of cases only.
+    square = float(norm.ppf(0.975)) ** 2 / cases
+    centre = share + square / 2
+    radius = math.sqrt(square * (share * (1 - share) + square / 4))
+    # Rounding errors may leave [0, share] and [share, 1] by a last digit.
+    low, high = ((centre + side * radius) / (1 + square) for side in (-1, 1))
+    return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
 def proportion(cases: np.ndarray, groups: np.ndarray | None = None) -> Proportion:
@@ -182,6 +186,56 @@ def mean(values: np.ndarray, groups: np.ndarray | None = None) -> Mean:
         return Mean(centre, (math.nan, math.nan), values.size)
     radius = float(t.ppf(0.975, count - 1)) * error
     return Mean(centre, (centre - radius, centre + radius), values.size)
+
+
+def auc(negatives: np.ndarray, positives: np.ndarray) -> Mean:
+    r"""Area under the ROC curve: the share of pairs in which the positive has the higher score.
+
+    A tie counts as half. The 95% interval is Wilson's for the number of independent cases whose share
+    would have the variance of DeLong et al. 1988 (https://doi.org/10.2307/2531595). Near 1 that variance
+    is too small, and 0 where the scores do not overlap: the number is at most three times the smaller
+    of the two numbers of cases (what it is for an area of one half and many negatives), and that smaller
+    number where the variance is 0.
+
+    Parameters
+    ----------
+    negatives, positives : array, integer or float, (n,) and (m,), each with at least one element
+        Scores; higher should mean positive.
+
+    Returns
+    -------
+    Mean
+        Over the positives: of the share of negatives below.
+
+    Raises
+    ------
+    ValueError
+        If an array is not of that form, or a number in it is NaN.
+    """
+    arrays = {"negatives": np.asarray(negatives), "positives": np.asarray(positives)}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "iuf" or array.ndim != 1 or array.size == 0:
+            raise ValueError(
+                f"{name} must be a vector of at least one number, "
+                f"got {array.dtype} of shape {array.shape}"
+            )
+        if np.isnan(array).any():
+            raise ValueError(f"{name} must not be NaN")
+    low, high = arrays["negatives"], arrays["positives"]
+    above, below = _placements(low, high), 1 - _placements(high, low)
+    area = float(above.mean())
+    variance = sum(float(each.var(ddof=1)) / each.size for each in (above, below) if each.size > 1)
+    cases = float(min(low.size, high.size))
+    if variance > 0:
+        cases = min(3 * cases, max(1.0, area * (1 - area) / variance))
+    return Mean(area, _wilson(area, cases), high.size)
+
+
+def _placements(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """For each number of `high` the share of those of `low` that lie below, a tie as half: (m,)."""
+    ordered = np.sort(low)
+    sides = [np.searchsorted(ordered, high, side=side) for side in ("left", "right")]
+    return (sides[0] + sides[1]) / (2 * low.size)
 
 
 def _check_groups(groups: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -444,7 +444,9 @@ def histograms(
     *,
     label: str,
     of: str = "digits",
+    clean: Sequence[str] = (),
     noise: Sequence[str] = (),
+    threshold: float | None = None,
 ) -> Figure:
     """Distributions one below the other, on one scale, each with its median.
 
@@ -458,8 +460,10 @@ def histograms(
         Of the values.
     of : str
         What the values belong to.
-    noise : sequence of str
-        The names that are controls: drawn in the colour of noise.
+    clean, noise : sequence of str
+        The names that are clean inputs or controls: drawn in their colours.
+    threshold : float, optional
+        Drawn as a line; the titles say how much lies at or above it.
 
     Returns
     -------
@@ -468,8 +472,9 @@ def histograms(
     Raises
     ------
     ValueError
-        If there is no value, a value is NaN, or the edges do not rise.
+        If there is no value, a value is NaN, the edges do not rise, or a name is unknown.
     """
+    colours = _colours(list(values), clean, noise)
     edges = np.asarray(edges, np.float64)
     if edges.ndim != 1 or edges.size < 2 or not (np.diff(edges) > 0).all():
         raise ValueError("edges must be at least two numbers that rise")
@@ -479,13 +484,16 @@ def histograms(
     with _figure(len(arrays), 1, height=0.5 + 1.15 * len(arrays)) as (figure, axes):
         for spot, (name, array) in zip(axes[:, 0], arrays.items(), strict=True):
             drawn = array[(array >= edges[0]) & (array <= edges[-1])]
-            colour = NOISE if name in noise else ADVERSARIAL
-            spot.hist(drawn, edges, weights=np.full(drawn.size, 1 / array.size), color=colour, alpha=0.7)
+            weights = np.full(drawn.size, 1 / array.size)
+            spot.hist(drawn, edges, weights=weights, color=colours[name], alpha=0.7)
             title = f"{name}: "
             median = np.median(array)
             if np.isfinite(median):
                 spot.axvline(median, color="black", linestyle="--")
                 title += f"median {median:.3g} (dashed)"
+            if threshold is not None:
+                spot.axvline(threshold, color="black")
+                title += f"; {np.mean(array >= threshold):.0%} from {threshold:.3g} on"
             if drawn.size < array.size:
                 title += f"; beyond the scale {1 - drawn.size / array.size:.0%}"
             spot.set_title(title.replace(": ;", ":"), fontsize=9, loc="left")
@@ -1049,4 +1057,112 @@ def change_maps(
                 _show_change(spot, values[index], limit)
             row[0].set_ylabel(f"{name}\nto {limit:.2g}", fontsize=7)
         figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+        return figure
+
+
+def decoded_plane(
+    tiles: np.ndarray,
+    corners: tuple[float, float, float, float],
+    moves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> Figure:
+    """What each place of a plane of latents is decoded to, and where images lie on it.
+
+    Parameters
+    ----------
+    tiles : array, float32, (rows, columns, height, width)
+        Pixel scale [0, 1]: decoded images, the first row at the top.
+    corners : (left, right, bottom, top)
+        Of the plane, in the units of the latents; each tile has its share of it.
+    moves : mapping from a name to (before, after), arrays (n, 2) each
+        Points on the plane, drawn as arrows.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If the tiles are not a grid of images, the corners do not rise, or points are not of that form.
+    """
+    tiles = np.asarray(tiles)
+    if tiles.ndim != 4:
+        raise ValueError(f"tiles must have shape (rows, columns, height, width), got {tiles.shape}")
+    check_images(tiles, "tiles")  # the same dtype and range
+    left, right, bottom, top = corners
+    if not (left < right and bottom < top):
+        raise ValueError(f"corners must be left < right and bottom < top, got {corners}")
+    rows, columns, height, width = tiles.shape
+    mosaic = tiles.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
+    with _figure(height=WIDTH + 0.4) as (figure, axes):
+        spot = axes[0, 0]
+        # Pale, so that the arrows stand out.
+        spot.imshow(mosaic, cmap=INK, vmin=0, vmax=2, extent=corners, aspect="auto")
+        for (name, (before, after)), colour in zip(moves.items(), (ADVERSARIAL, NOISE), strict=False):
+            before, after = _planar(before, name), _planar(after, name)
+            if before.shape != after.shape:
+                raise ValueError(f"{name} must have as many points before as after, got {len(before)}")
+            for start, end in zip(before, after, strict=True):
+                arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.6, "mutation_scale": 11}
+                spot.annotate("", end, start, arrowprops=arrow)
+            spot.plot(*before.T, "o", color=CLEAN, markersize=5)
+            spot.plot([], [], color=colour, label=name)
+        spot.set(xlim=(left, right), ylim=(bottom, top), xlabel="latent 1", ylabel="latent 2")
+        spot.grid(False)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+        return figure
+
+
+def roc_curves(
+    panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], *, smallest: float
+) -> Figure:
+    """True against false positives, a panel for each comparison, the rate of the latter logarithmic.
+
+    Parameters
+    ----------
+    panels : mapping from a title to a mapping from a name to (false, true), arrays (points,) each
+        Rates of positives, as `sklearn.metrics.roc_curve` gives them; the same names in every panel.
+    smallest : float
+        Where the axis of false positives begins, above 0.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no panel, names differ, there are more than six of them, or rates are not of that
+        form.
+    """
+    names = list(next(iter(panels.values()), {}))
+    if not 1 <= len(names) <= 6 or any(list(curves) != names for curves in panels.values()):
+        raise ValueError("panels must have the same names, from one to six")
+    if not 0 < smallest < 1:
+        raise ValueError(f"smallest must lie between 0 and 1, got {smallest}")
+    styles = ["-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3))]
+    colours = ["black", CLEAN, NOISE, "#CC79A7", "#E69F00", "#999999"]
+    with _panels(len(panels), margin=0.9, gap=0.2) as (figure, axes):
+        for spot, (title, curves) in zip(axes.flat, panels.items(), strict=False):
+            for name, colour, style in zip(names, colours, styles, strict=False):
+                false, true = (np.asarray(rates, np.float64) for rates in curves[name])
+                if false.shape != true.shape or false.ndim != 1 or not np.isfinite(false + true).all():
+                    raise ValueError(f"{name} must be two vectors of rates, got {false.shape}")
+                spot.step(
+                    np.maximum(false, smallest / 10),
+                    true,
+                    where="post",
+                    color=colour,
+                    linestyle=style,
+                    label=name,
+                )
+            spot.set(xscale="log", xlim=(smallest, 1), ylim=(-0.03, 1.03))
+            spot.set_title(title, fontsize=9)
+            spot.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:g}%")
+            spot.yaxis.set_major_formatter(PercentFormatter(1))
+            if spot in axes[-1]:
+                spot.set_xlabel("clean digits flagged", fontsize=9)
+        figure.supylabel("adversarial digits flagged", fontsize=9)
+        handles, labels = axes.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
         return figure

@@ -15,7 +15,7 @@ from advlib.attacks.gradient_sign import bounds, uphill
 Score = Callable[[tf.Tensor], tf.Tensor]
 
 # How far the log-odds of the weight of evading move in each step.
-RATE = 0.1
+RATE = 0.05
 # Share of the last direction that is kept, as in AutoAttack's PGD (Croce and Hein 2020).
 MOMENTUM = 0.75
 
