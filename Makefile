@@ -37,7 +37,7 @@ help:
 	@echo "make test              unit tests, every notebook, the site"
 	@echo "make notebooks         execute every notebook again, in order, and store the outputs"
 	@echo "make notebook NAME=01  execute one"
-	@echo "make weights           compute again whatever is shipped (some 40 minutes)"
+	@echo "make weights           compute again whatever is shipped (some 50 minutes)"
 	@echo "make lint              format, code, types, pairs"
 	@echo "make lock              resolve the dependencies again into requirements.lock"
 	@echo "make repository URL=https://github.com/owner/name   set the public address (URL= clears it)"
