@@ -1074,7 +1074,7 @@ def decoded_plane(
     corners : (left, right, bottom, top)
         Of the plane, in the units of the latents; each tile has its share of it.
     moves : mapping from a name to (before, after), arrays (n, 2) each
-        Points on the plane, drawn as arrows.
+        Points on the plane, drawn as arrows; at most two names.
 
     Returns
     -------
@@ -1092,6 +1092,8 @@ def decoded_plane(
     left, right, bottom, top = corners
     if not (left < right and bottom < top):
         raise ValueError(f"corners must be left < right and bottom < top, got {corners}")
+    if len(moves) > 2:
+        raise ValueError(f"moves must be at most 2, got {len(moves)}")
     rows, columns, height, width = tiles.shape
     mosaic = tiles.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
     with _figure(height=WIDTH + 0.4) as (figure, axes):
@@ -1109,7 +1111,8 @@ def decoded_plane(
             spot.plot([], [], color=colour, label=name)
         spot.set(xlim=(left, right), ylim=(bottom, top), xlabel="latent 1", ylabel="latent 2")
         spot.grid(False)
-        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+        if moves:
+            figure.legend(loc="outside lower center", ncols=2, frameon=False)
         return figure
 
 
@@ -1140,8 +1143,9 @@ def roc_curves(
         raise ValueError("panels must have the same names, from one to six")
     if not 0 < smallest < 1:
         raise ValueError(f"smallest must lie between 0 and 1, got {smallest}")
+    # Not the colours of inputs: these are scores.
     styles = ["-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3))]
-    colours = ["black", CLEAN, NOISE, "#CC79A7", "#E69F00", "#999999"]
+    colours = ["black", "#7F3C8D", "#56B4E9", "#CC79A7", "#E69F00", "#999999"]
     with _panels(len(panels), margin=0.9, gap=0.2) as (figure, axes):
         for spot, (title, curves) in zip(axes.flat, panels.items(), strict=False):
             for name, colour, style in zip(names, colours, styles, strict=False):

@@ -17,6 +17,9 @@ LABELS = np.array([1, 2])
 PLANE = np.zeros((2, 2))
 MEAN = metrics.Mean(1.0, (0.5, 1.5), 9)
 
+EDGES = np.arange(3.0)
+CORNERS = (0.0, 1.0, 0.0, 1.0)
+RATES = (np.array([0.0, 1.0]), np.array([0.5, 1.0]))
 BAD_IMAGES = {
     "dtype": (GOOD.astype(np.float64), "images must be float32"),
     "uint8": ((GOOD * 255).astype(np.uint8), "images must be float32"),
@@ -171,6 +174,34 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
         lambda: plots.histograms({"a": np.full(2, np.nan)}, LABELS, label="ε"),
         "values must be",
     ),
+    "unknown clean": (
+        lambda: plots.histograms({"a": LABELS}, EDGES, label="ε", clean=["b"]),
+        "clean must be a list of some of a",
+    ),
+    "no grid": (lambda: plots.decoded_plane(GOOD[0], CORNERS, {}), "tiles must have shape"),
+    "dark tiles": (lambda: plots.decoded_plane(3 * GOOD, CORNERS, {}), "tiles must be finite"),
+    "corners": (lambda: plots.decoded_plane(GOOD, (0, 1, 1, 1), {}), "corners must be left < right"),
+    "lost point": (
+        lambda: plots.decoded_plane(GOOD, CORNERS, {"a": (np.ones((2, 2)), np.ones((1, 2)))}),
+        "a must have as many points",
+    ),
+    "flat points": (
+        lambda: plots.decoded_plane(GOOD, CORNERS, {"a": (np.ones(2), np.ones(2))}),
+        r"a must be arrays of shape \(n, 2\)",
+    ),
+    "no panel": (lambda: plots.roc_curves({}, smallest=0.1), "panels must have the same names"),
+    "other curves": (
+        lambda: plots.roc_curves({"1": {"a": RATES}, "2": {"b": RATES}}, smallest=0.1),
+        "panels must have the same names",
+    ),
+    "nothing small": (lambda: plots.roc_curves({"1": {"a": RATES}}, smallest=0), "smallest must lie"),
+    "uneven rates": (
+        lambda: plots.roc_curves({"1": {"a": (LABELS, LABELS[:1])}}, smallest=0.1),
+        "a must be two vectors of rates",
+    ),
+    "no scores": (lambda: metrics.auc(LABELS, LABELS[:0]), "positives must be a vector"),
+    "score names": (lambda: metrics.auc(np.array(["a"]), LABELS), "negatives must be a vector"),
+    "no number": (lambda: metrics.auc(np.full(2, np.nan), LABELS), "negatives must not be NaN"),
     "one edge": (lambda: plots.histograms({"a": LABELS}, LABELS[:1], label="ε"), "edges must be"),
     "falling": (lambda: plots.histograms({"a": LABELS}, -LABELS, label="ε"), "edges must be"),
     "oblong": (

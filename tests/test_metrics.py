@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import binomtest, norm, ttest_1samp
 
 from advlib import metrics
 
@@ -167,3 +167,45 @@ def test_intervals_by_groups_cover() -> None:
     assert 0.92 < hits["grouped"] / 400 < 0.98
     assert hits["ungrouped"] / 400 < 0.85
     assert 0.93 < hits["share"] / 400 < 0.985
+
+
+scores = st.lists(st.integers(-5, 5), min_size=1, max_size=20)
+
+
+@given(scores, scores)
+def test_area_counts_pairs(low: list[int], high: list[int]) -> None:
+    negatives, positives = np.array(low), np.array(high)
+    pairs = positives[:, None] - negatives
+    expected = (pairs > 0).mean() + (pairs == 0).mean() / 2
+    found = metrics.auc(negatives, positives)
+    assert found.value == pytest.approx(expected, abs=1e-12)
+    assert 0 <= found.interval[0] <= found.value <= found.interval[1] <= 1
+    mirrored = metrics.auc(positives, negatives)
+    assert mirrored.interval == pytest.approx(tuple(1 - end for end in found.interval[::-1]), abs=1e-12)
+    assert (found.total, mirrored.total) == (len(high), len(low))
+
+
+@pytest.mark.parametrize("distance", [0.0, 1.0, 2.0, 3.0])
+def test_interval_of_an_area_covers_the_true_one(distance: float) -> None:
+    random = np.random.default_rng(0)
+    true = norm.cdf(distance / np.sqrt(2))
+    covered = 0
+    for _ in range(400):
+        found = metrics.auc(random.standard_normal(300), distance + random.standard_normal(50))
+        covered += found.interval[0] <= true <= found.interval[1]
+    assert covered >= 0.93 * 400
+
+
+def test_area_of_scores_that_do_not_overlap_keeps_an_interval() -> None:
+    found = metrics.auc(np.zeros(1000), np.ones(50))
+    assert found.value == 1
+    assert found.interval == pytest.approx(metrics.Proportion(50, 50).interval)
+
+
+def test_interval_of_an_area_is_narrower_with_more_cases() -> None:
+    random = np.random.default_rng(0)
+    widths = [
+        np.ptp(metrics.auc(random.standard_normal(n), 1 + random.standard_normal(n)).interval)
+        for n in (100, 1600)
+    ]
+    assert 3 < widths[0] / widths[1] < 5.5

@@ -153,6 +153,59 @@ def test_histograms_count_shares_and_name_the_median() -> None:
     assert never.axes[0].get_title(loc="left") == "never: beyond the scale 100%"
 
 
+def test_histograms_mark_a_threshold_and_count_what_reaches_it() -> None:
+    values = {
+        "clean": np.array([0.1, 0.2, 0.3, 0.4]),
+        "attack": np.array([0.6, 0.9]),
+        "noise": np.ones(1),
+    }
+    edges = np.arange(12) / 10
+    figure = plots.histograms(
+        values, edges, label="score", clean=["clean"], noise=["noise"], threshold=0.3
+    )
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[0] == "clean: median 0.25 (dashed); 50% from 0.3 on"
+    assert titles[1].endswith("100% from 0.3 on")
+    colours = [to_hex(axes.patches[0].get_facecolor()).upper() for axes in figure.axes]
+    assert colours == [plots.CLEAN, plots.ADVERSARIAL, plots.NOISE]
+    np.testing.assert_allclose(figure.axes[0].lines[1].get_xdata(), 0.3)
+
+
+def test_decoded_plane_has_its_tiles_in_place_and_arrows_from_before_to_after() -> None:
+    tiles = np.zeros((2, 3, 4, 4), np.float32)
+    tiles[0, 2] = 1  # the first row is at the top, its last tile at the right
+    moves = {"attack": (np.array([[0.5, 0.5], [1.0, 1.0]]), np.array([[2.5, 1.5], [1.0, 0.0]]))}
+    figure = plots.decoded_plane(tiles, (0, 3, 0, 2), moves)
+    (axes,) = figure.axes
+    mosaic = axes.images[0].get_array()
+    assert mosaic.shape == (8, 12)
+    np.testing.assert_array_equal(mosaic[:4, 8:], 1)
+    assert mosaic.sum() == 16
+    assert tuple(axes.images[0].get_extent()) == (0, 3, 0, 2)
+    assert axes.images[0].origin == "upper"
+    for arrow, start, end in zip(axes.texts, *moves["attack"], strict=True):
+        assert (tuple(arrow.xyann), tuple(arrow.xy)) == (tuple(start), tuple(end))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["attack"]
+
+
+def test_roc_curves_are_steps_on_a_logarithmic_axis() -> None:
+    rates = np.array([0.0, 0.01, 1.0]), np.array([0.2, 0.9, 1.0])
+    panels = {"one": {"rule": rates, "doubt": rates}, "two": {"rule": rates, "doubt": rates}}
+    figure = plots.roc_curves(panels, smallest=1e-3)
+    first, second = figure.axes
+    assert (first.get_title(), second.get_title()) == ("one", "two")
+    assert first.get_xscale() == "log"
+    assert first.get_xlim() == (1e-3, 1)
+    np.testing.assert_allclose(first.lines[0].get_xdata(), [1e-4, 0.01, 1])  # 0 is left of the axis
+    np.testing.assert_allclose(first.lines[0].get_ydata(), rates[1])
+    assert first.lines[0].get_drawstyle() == "steps-post"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["rule", "doubt"]
+    assert (first.get_xlabel(), figure.get_supylabel()) == (
+        "clean digits flagged",
+        "adversarial digits flagged",
+    )
+
+
 def test_share_matrix_writes_per_cent_and_leaves_nan_empty() -> None:
     shares = np.array([[np.nan, 0.25], [1.0, np.nan]])
     (axes,) = plots.share_matrix(shares, rows="true class", columns="target").axes
