@@ -1162,6 +1162,7 @@ def roc_curves(
                 )
             spot.set(xscale="log", xlim=(smallest, 1), ylim=(-0.03, 1.03))
             spot.set_title(title, fontsize=9)
+            spot.xaxis.set_major_locator(LogLocator(numticks=10))
             spot.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:g}%")
             spot.yaxis.set_major_formatter(PercentFormatter(1))
             if spot in axes[-1]:
