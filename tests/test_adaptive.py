@@ -192,7 +192,7 @@ def test_with_a_score_that_never_tells_it_fools_only() -> None:
             threshold=HARMLESS,
             epsilon=epsilon,
             step_size=0.1,
-            steps=100,
+            steps=300,
             seed=0,
         )
         np.testing.assert_array_equal(result.success, possible)
@@ -539,7 +539,7 @@ def test_restarts_find_other_ways() -> None:
     )
     assert (often <= once + 1e-5).all()
     assert (often < once - 0.02).sum() > 3
-    threshold = float(np.median(once))
+    threshold = float(np.quantile(once, 0.3))
     few, more = (
         adaptive_pgd(
             LINEAR, IMAGES, labels, threshold=threshold, restarts=restarts, seed=0, **arguments

@@ -45,9 +45,9 @@ def adaptive_pgd(
     with g the gradient towards an error of the classifier, as in `iterative_fgsm`, h that of the score,
     and :math:`\lambda` the weight of evading. It is searched for each image by itself while the image
     moves: it grows whenever the image fools the classifier, and shrinks whenever it does not. The step
-    is :math:`\alpha_s d / \lVert d \rVert_\infty` and not the sign of d: a sign moves every pixel by as
-    much, and pixels that must not move, such as those of a paper's background, would never come to
-    rest. With :math:`\alpha_s` falling from `step_size` to 0 along half a cosine, and with momentum.
+    is :math:`\alpha_s d / \lVert d \rVert_\infty`, with momentum, and with :math:`\alpha_s` falling from
+    `step_size` to 0 along half a cosine. Signs of a constant size would move every pixel by as much to
+    the end, also where the image must stay as it is, such as on a paper's background.
 
     Parameters
     ----------
@@ -61,7 +61,8 @@ def adaptive_pgd(
     step_size : float, or array of floats, (n,)
         The largest change of any pixel in the first step, from 0 to 1.
     steps : int
-        Steps at most, from each start; an image stops as soon as it fools and passes.
+        Steps at most, from each start; an image stops as soon as it fools and passes, and where
+        `epsilon` is 0.
     restarts : int
         Starts at most. The first is the image itself, the others are uniform in the ball of radius
         `epsilon`; an image takes the next one only if it has not succeeded yet.
@@ -160,6 +161,7 @@ def _search(
     balance = tf.zeros_like(lowest)  # log-odds of the weight of evading
     velocity = tf.zeros_like(images)
     taken = tf.zeros_like(classes)
+    can_move = tf.reduce_any(upper > lower, axis=(1, 2, 3))
     active = tf.range(tf.shape(images)[0])  # the images that still move
     for step in tf.range(steps + 1):
         tf.autograph.experimental.set_loop_options(shape_invariants=[(active, tf.TensorShape([None]))])
@@ -177,7 +179,7 @@ def _search(
         rows = tf.boolean_mask(active, value < old)[:, None]
         best = tf.tensor_scatter_nd_update(best, rows, tf.boolean_mask(here, value < old))
         lowest = tf.tensor_scatter_nd_min(lowest, active[:, None], value)
-        go_on = (value >= threshold) & (step < steps)
+        go_on = (value >= threshold) & (step < steps) & tf.gather(can_move, active)
         active = tf.boolean_mask(active, go_on)
         rows = active[:, None]
 
