@@ -83,7 +83,7 @@ def image_kl(evidence: Evidence) -> tf.Tensor:
     Returns
     -------
     tensor, float32, (m,)
-        In nats; 0 where the two agree up to a factor.
+        In nats; 0 where the two agree.
     """
     image, decoded = (
         values / tf.reduce_sum(values, axis=1, keepdims=True)
@@ -196,6 +196,7 @@ def measure(
     ValueError
         If an argument is not of that form; the message names it.
     """
+    _check_models(classifier, autoencoder)
 
     def every_score(batch: tf.Tensor) -> tf.Tensor:
         found = evidence(classifier, autoencoder, batch)
@@ -203,6 +204,12 @@ def measure(
 
     columns = _in_batches(every_score, classifier, images, batch_size).T
     return dict(zip(SCORES, columns, strict=True))
+
+
+def _check_models(classifier: Any, autoencoder: Any) -> None:
+    for name, model in (("classifier", classifier), ("autoencoder", autoencoder)):
+        if not isinstance(model, keras.Model):
+            raise ValueError(f"{name} must be a Keras model, got {type(model).__name__}")
 
 
 def _in_batches(
@@ -259,7 +266,7 @@ class _Tail(NamedTuple):
         return cls(*(column.astype(np.float32) for column in (starts, heights, slopes)))
 
     def __call__(self, scores: tf.Tensor) -> tf.Tensor:
-        """Rarity of scores (m,), in nats."""
+        """Rarity of scores (m,), in nats; below those of all clean images it goes on falling."""
         piece = tf.maximum(tf.searchsorted(self.starts, scores, side="right") - 1, 0)
         start, height, slope = (tf.gather(column, piece) for column in self)
         return height + slope * (scores - start)
@@ -296,16 +303,15 @@ class Detector:
         *,
         scores: Sequence[str] = ("output_kl", "mean_error", "largest_error", "doubt"),
     ) -> None:
-        for name, model in (("classifier", classifier), ("autoencoder", autoencoder)):
-            if not isinstance(model, keras.Model):
-                raise ValueError(f"{name} must be a Keras model, got {type(model).__name__}")
-        if isinstance(scores, str) or not scores or len(set(scores)) < len(scores):
-            raise ValueError(f"scores must be different names, at least one, got {scores!r}")
-        if not set(scores) <= set(SCORES):
-            raise ValueError(f"scores must be among {', '.join(SCORES)}, got {', '.join(scores)}")
+        _check_models(classifier, autoencoder)
+        names = list(scores) if isinstance(scores, list | tuple) else []
+        if not names or any(name not in list(SCORES) or names.count(name) > 1 for name in names):
+            raise ValueError(
+                f"scores must be a list of different names among {', '.join(SCORES)}, got {scores!r}"
+            )
         self._classifier = classifier
         self._autoencoder = autoencoder
-        self._scores = tuple(scores)
+        self._scores = names
         self._tails: dict[str, _Tail] = {}
         self._threshold: float | None = None
 
@@ -347,7 +353,7 @@ class Detector:
         found = evidence(self._classifier, self._autoencoder, images)
         return tf.stack([tail(SCORES[name](found)) for name, tail in self._tails.items()], axis=1)
 
-    def score(self, images: tf.Tensor) -> tf.Tensor:
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """The rule: the sum of the rarities; can be differentiated.
 
         Parameters
@@ -375,8 +381,10 @@ class Detector:
             Clean images that neither network was trained on, and on which nothing is measured later.
         false_positive_rate : float
             Between 0 and 1, not included: the share of clean images that may be flagged. Of n
-            images, the threshold is the k-th largest score with k = rate × (n + 1), rounded down: a
-            further one reaches it with a probability of k / (n + 1).
+            images, the threshold is the k-th largest score with k = rate × (n + 1), rounded down: by a
+            single score a further one reaches it with a probability of k / (n + 1). By a rule over
+            several it does so more often, because their rarities come from the same images: four
+            scores and 100 images may well double the rate, a thousand are enough to forget it.
 
         Returns
         -------
@@ -395,10 +403,11 @@ class Detector:
         rate = check_number(false_positive_rate, "false_positive_rate", low=0, high=1)
         if rate in (0, 1):
             raise ValueError(f"false_positive_rate must lie between 0 and 1, got {rate:g}")
-        above = int(rate * (len(images) + 1) * (1 + 1e-12))
+        # 0.01 × 100 must be 1, whatever the last digit.
+        above = min(int(rate * (len(images) + 1) * (1 + 1e-12)), len(images))
         if above < 1:
             raise ValueError(
-                f"images must be at least {int(np.ceil(1 / rate - 1e-9)) - 1} for a false_positive_rate "
+                f"images must be at least {np.ceil(1 / rate - 1e-9) - 1:.0f} for a false_positive_rate "
                 f"of {rate:g}, got {len(images)}"
             )
         values = measure(self._classifier, self._autoencoder, images)
@@ -426,7 +435,7 @@ class Detector:
         ValueError
             If the images are not of that form, or (a NotFittedError) the detector is not calibrated.
         """
-        return _in_batches(self.score, self._classifier, images, batch_size)
+        return _in_batches(self, self._classifier, images, batch_size)
 
     def judge(self, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarray:
         """Whether images are flagged.

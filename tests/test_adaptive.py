@@ -104,7 +104,7 @@ def test_steps_by_hand_and_the_best_of_them(targeted: bool) -> None:
         assert not result.success.any()
         np.testing.assert_array_equal(result.iterations, np.full(60, steps))
         np.testing.assert_array_equal(result.evaluations, np.full(60, 4 * (steps + 1)))
-    assert len(np.unique(best[ever])) > 3  # neither always the first nor always the last
+    assert len(np.unique(best[ever])) > 2  # neither always the first nor always the last
 
 
 @pytest.mark.parametrize("targeted", [False, True])
@@ -418,9 +418,7 @@ def guarded(digits: data.Dataset, model: keras.Model) -> Guarded:
     detector = detection.Detector(model, vae.pretrained("digits", latent=16))
     detector.calibrate(digits.test_images[:300], false_positive_rate=0.05)
     some = slice(300, 340)
-    return Guarded(
-        digits.test_images[some], digits.test_labels[some], detector.score, detector.threshold
-    )
+    return Guarded(digits.test_images[some], digits.test_labels[some], detector, detector.threshold)
 
 
 def attack(model: keras.Model, guarded: Guarded, **more: Any) -> attacks.AttackResult:
@@ -620,7 +618,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
             (lambda images: tf.constant(slope(images).numpy()), "score must .* to be differentiated"),
         )
     ),
-    *(({"threshold": bad}, "threshold must be finite") for bad in (np.nan, np.inf, -np.inf)),
+    *(
+        ({"threshold": bad}, "threshold must be a number")
+        for bad in (np.nan, np.inf, -np.inf, "a", None, True, np.full(60, 0.5), 1e300)
+    ),
+    *(({"score": bad}, "score must be callable") for bad in (None, 5)),
     *(
         ({name: bad}, message)
         for name in ("epsilon", "step_size")

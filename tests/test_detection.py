@@ -182,11 +182,11 @@ def test_gradient_of_the_rule(scores: tuple[str, ...]) -> None:
     detector = Detector(CLASSIFIER, AUTOENCODER, scores=scores)
     clean = np.random.default_rng(4).uniform(0.1, 0.9, (300, *SHAPE)).astype(np.float32)
     detector.calibrate(clean, false_positive_rate=0.1)
-    assert_gradient(detector.score, PIXELS)
+    assert_gradient(detector, PIXELS)
     # Also beyond what any clean image scores.
     far = np.where(PIXELS > 0.5, np.float32(0.95), np.float32(0.05))
     assert np.mean(detector.measure(far) > detector.measure(clean).max()) > 0.5
-    assert_gradient(detector.score, far)
+    assert_gradient(detector, far)
 
 
 def test_evidence_is_what_the_networks_say() -> None:
@@ -226,7 +226,7 @@ def test_the_rule_is_the_sum_of_the_rarities() -> None:
         alone = Detector(CLASSIFIER, AUTOENCODER, scores=[name])
         alone.calibrate(PIXELS, false_positive_rate=0.1)
         np.testing.assert_allclose(alone.measure(PIXELS), rarities[:, i], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(detector.score(tf.constant(PIXELS)), rarities.sum(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(detector(tf.constant(PIXELS)), rarities.sum(axis=1), rtol=1e-5)
     np.testing.assert_allclose(detector.measure(PIXELS), rarities.sum(axis=1), rtol=1e-4)
 
 
@@ -432,7 +432,7 @@ def test_a_detector_is_calibrated_once() -> None:
 USES: dict[str, Callable[[Detector], Any]] = {
     "judge": lambda detector: detector.judge(PIXELS),
     "measure": lambda detector: detector.measure(PIXELS),
-    "score": lambda detector: detector.score(tf.constant(PIXELS)),
+    "score": lambda detector: detector(tf.constant(PIXELS)),
     "rarities": lambda detector: detector.rarities(tf.constant(PIXELS)),
     "threshold": lambda detector: detector.threshold,
 }
@@ -477,13 +477,16 @@ BAD: list[tuple[Any, str]] = [
         for bad in (0, 1, 0.0, 1.0, -0.1, 1.5, np.nan, np.inf, "a", "0.1", True, None)
     ),
     *(
-        (partial(Detector, CLASSIFIER, AUTOENCODER, scores=bad), message)
+        (partial(Detector, CLASSIFIER, AUTOENCODER, scores=bad), message)  # type: ignore[arg-type]
         for bad, message in (
-            ((), "scores must be different names, at least one"),
-            ([], "scores must be different names"),
-            ("doubt", "scores must be different names, at least one, got 'doubt'"),
-            (("doubt", "doubt"), "scores must be different names"),
-            (("doubt", "size"), "scores must be among image_kl, .*doubt, got doubt, size"),
+            ((), "scores must be a list of different names"),
+            ([], "scores must be a list of different names"),
+            (5, "scores must be a list of different names"),
+            (["image_kl", 3], "scores must be a list of different names"),
+            ([["doubt"]], "scores must be a list of different names"),
+            ("doubt", "scores must be a list of different names among image_kl, .*doubt, got 'doubt'"),
+            (("doubt", "doubt"), "scores must be a list of different names"),
+            (("doubt", "size"), "scores must be a list of different names"),
         )
     ),
     *(

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from advlib._checks import check_flag, check_integer, check_per_image
+from advlib._checks import check_flag, check_integer, check_number, check_per_image
 from advlib.attacks import _loop
 from advlib.attacks._result import AttackResult
 from advlib.attacks.gradient_sign import bounds, uphill
@@ -55,7 +55,8 @@ def adaptive_pgd(
         As in `fgsm`.
     score : callable
         From images, a float32 tensor (m, height, width, channels), to float32 (m,); larger is more
-        suspicious. TensorFlow must be able to differentiate it.
+        suspicious. TensorFlow must be able to differentiate it. It is compiled once for each object:
+        a detector, or a function that has a name.
     threshold : float
         The image passes the detector if its score is below.
     step_size : float, or array of floats, (n,)
@@ -80,8 +81,9 @@ def adaptive_pgd(
     Raises
     ------
     ValueError
-        If an argument is not of that form, or the score is not finite or cannot be differentiated; the
-        message names the argument.
+        If an argument is not of that form, or the score of one of the first images is not finite or
+        cannot be differentiated; the message names the argument. On the way an image whose score is not
+        finite does not pass.
     """
     images, labels = _loop.check_arguments(model, images, labels, batch_size)
     epsilon = check_per_image(epsilon, len(images), "epsilon")
@@ -90,8 +92,9 @@ def adaptive_pgd(
     targeted = check_flag(targeted, "targeted")
     restarts = check_integer(restarts, "restarts")
     random = np.random.default_rng(check_integer(seed, "seed", low=0))
-    if not np.isfinite(threshold):
-        raise ValueError(f"threshold must be finite, got {threshold}")
+    largest = float(np.finfo(np.float32).max)
+    # As TensorFlow compares it.
+    threshold = float(np.float32(check_number(threshold, "threshold", low=-largest, high=largest)))
     _check_score(score, images[:8])
     size = batch_size or _loop.fitting_batch(images)
 
@@ -127,6 +130,8 @@ def adaptive_pgd(
 
 def _check_score(score: Score, images: np.ndarray) -> None:
     """Check on some images that a score is what the attack needs."""
+    if not callable(score):
+        raise ValueError(f"score must be callable, got {type(score).__name__}")
     some = tf.constant(images)
     with tf.GradientTape() as tape:
         tape.watch(some)
@@ -175,7 +180,8 @@ def _search(
             scores = score(here)
         evading = tape.gradient(scores, here)
 
-        value, old = tf.where(fooled, scores, np.inf), tf.gather(lowest, active)
+        value = tf.where(fooled & tf.math.is_finite(scores), scores, np.inf)
+        old = tf.gather(lowest, active)
         rows = tf.boolean_mask(active, value < old)[:, None]
         best = tf.tensor_scatter_nd_update(best, rows, tf.boolean_mask(here, value < old))
         lowest = tf.tensor_scatter_nd_min(lowest, active[:, None], value)
