@@ -24,6 +24,11 @@ class Recipe:
         Adam's rate at the start; it falls to 0 along half a cosine, step by step.
     seed : int
         Of the initial weights, of the order of the digits, and of whatever else is drawn.
+
+    Raises
+    ------
+    ValueError
+        If one of them is out of range; the message names it.
     """
 
     epochs: int
@@ -31,24 +36,16 @@ class Recipe:
     learning_rate: float = 2e-3
     seed: int = 42
 
-    def check(self) -> None:
-        """Check the hyperparameters.
-
-        Raises
-        ------
-        ValueError
-            If one of them is out of range; the message names it.
-        """
-        check_integer(self.epochs, "recipe.epochs")
-        check_integer(self.batch_size, "recipe.batch_size")
-        check_integer(self.seed, "recipe.seed", low=0)
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(
-                f"recipe.learning_rate must be above 0 and finite, got {self.learning_rate}"
-            )
+    def __post_init__(self) -> None:
+        for name, low, high in (("epochs", 1, None), ("batch_size", 1, None), ("seed", 0, 2**32 - 1)):
+            value = check_integer(getattr(self, name), f"recipe.{name}", low=low, high=high)
+            object.__setattr__(self, name, value)  # as int, whatever kind of whole number it was
+        rate = self.learning_rate
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+            raise ValueError(f"recipe.learning_rate must be above 0 and finite, got {rate!r}")
 
 
-def start(recipe: Recipe, count: int) -> tuple[keras.optimizers.Optimizer, "Progress"]:
+def prepare(recipe: Recipe, count: int) -> tuple[keras.optimizers.Optimizer, "Progress"]:
     """Make training on `count` images deterministic; give its optimizer and its progress bar.
 
     Adam (Kingma and Ba 2014) with a cosine-decayed learning rate (Loshchilov and Hutter 2016). The

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from advlib._checks import check_images, check_input_shape, check_integer, check_labels
-from advlib._training import Recipe, start
+from advlib._training import Recipe, prepare
 
 __all__ = [
     "CLASSES",
@@ -102,7 +102,6 @@ def train(
     ValueError
         If images or labels are not of that form, or a hyperparameter is out of range.
     """
-    recipe.check()
     model = build(seed=recipe.seed)
     images = check_images(images)
     check_input_shape(model, images)
@@ -112,7 +111,7 @@ def train(
         check_input_shape(model, check_images(held_out, "validation images"), "validation images")
         check_labels(held_out_labels, len(held_out), CLASSES, "validation labels")
 
-    optimizer, progress = start(recipe, len(images))
+    optimizer, progress = prepare(recipe, len(images))
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 
 from advlib._checks import check_images, check_input_shape, check_integer, check_number
 
-# Pixels are moved this far away from 0 and 1 before a logarithm is taken: half a grey level.
+# Before a logarithm is taken, pixels are mapped from [0, 1] to [FLOOR, 1 - FLOOR]: half a grey level.
 FLOOR = 1 / 510
 
 
@@ -149,6 +149,8 @@ def largest_error(evidence: Evidence) -> tf.Tensor:
 def doubt(evidence: Evidence) -> tf.Tensor:
     r"""The classifier's own doubt: log-odds that another class is right than the one it predicts.
 
+    The negative log-odds of the maximum softmax probability.
+
     :math:`\log \frac{1 - p}{p}` with p the largest probability, as in Hendrycks and Gimpel 2016
     (https://arxiv.org/abs/1610.02136). The reconstruction has no part in it.
 
@@ -254,21 +256,30 @@ class _Tail(NamedTuple):
         """From the scores of clean images, (n,).
 
         Quantiles up to the one that a twentieth exceeds; beyond it, an exponential distribution of
-        the same mean.
+        the same mean. Quantiles that differ by less than a thousandth of that mean are taken for one:
+        there the scores are rounding errors.
         """
         depths = np.arange(0, np.log(20) + 1e-9, np.log(20) / 24)
-        starts, which = np.unique(np.quantile(values, 1 - np.exp(-depths)), return_index=True)
-        heights = depths[which]
-        beyond = values[values >= starts[-1]] - starts[-1]
+        quantiles = np.quantile(values.astype(np.float64), 1 - np.exp(-depths))
+        beyond = values[values >= quantiles[-1]] - quantiles[-1]
         # Scores that are all alike leave no tail; anything above them is then rare.
-        last = 1 / max(float(beyond.mean()), 1e-6)
-        slopes = np.append(np.diff(heights) / np.diff(starts), last)
+        scale = max(float(beyond.mean()), 1e-6)
+        knots = [0]
+        for knot, quantile in enumerate(quantiles):
+            if quantile - quantiles[knots[-1]] > 1e-3 * scale:
+                knots.append(knot)
+        starts, heights = quantiles[knots], depths[knots]
+        slopes = np.append(np.diff(heights) / np.diff(starts), 1 / scale)
         return cls(*(column.astype(np.float32) for column in (starts, heights, slopes)))
 
     def __call__(self, scores: tf.Tensor) -> tf.Tensor:
-        """Rarity of scores (m,), in nats; below those of all clean images it goes on falling."""
+        """Rarity of scores (m,), in nats.
+
+        Below the first piece it hardly falls: an unusually small score must not make up for others.
+        """
         piece = tf.maximum(tf.searchsorted(self.starts, scores, side="right") - 1, 0)
         start, height, slope = (tf.gather(column, piece) for column in self)
+        slope = tf.where(scores < start, 1e-3 * self.slopes[-1], slope)
         return height + slope * (scores - start)
 
 
@@ -351,7 +362,11 @@ class Detector:
         if not self._tails:
             raise NotFittedError("a detector must be calibrated before it can judge: call calibrate")
         found = evidence(self._classifier, self._autoencoder, images)
-        return tf.stack([tail(SCORES[name](found)) for name, tail in self._tails.items()], axis=1)
+        return self._rarities({name: SCORES[name](found) for name in self._scores})
+
+    def _rarities(self, scores: dict[str, tf.Tensor]) -> tf.Tensor:
+        """From scores (m,) each to rarities (m, scores)."""
+        return tf.stack([self._tails[name](scores[name]) for name in self._scores], axis=1)
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """The rule: the sum of the rarities; can be differentiated.
@@ -411,9 +426,12 @@ class Detector:
                 f"of {rate:g}, got {len(images)}"
             )
         values = measure(self._classifier, self._autoencoder, images)
+        for name in self._scores:
+            if not np.isfinite(values[name]).all():
+                raise ValueError(f"images must have finite scores, which {name} is not for all of them")
         self._tails = {name: _Tail.fit(values[name]) for name in self._scores}
-        rule = sum(tail(tf.constant(values[name])) for name, tail in self._tails.items())
-        self._threshold = float(np.sort(rule)[-above])
+        rule = self._rarities({name: tf.constant(scores) for name, scores in values.items()})
+        self._threshold = float(np.sort(tf.reduce_sum(rule, axis=1))[-above])
         return self
 
     def measure(self, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarray:
@@ -454,4 +472,5 @@ class Detector:
         ValueError
             As in `measure`.
         """
-        return self.measure(images, batch_size=batch_size) >= self.threshold
+        # What is not a number is flagged, too.
+        return ~(self.measure(images, batch_size=batch_size) < self.threshold)

@@ -188,7 +188,7 @@ def mean(values: np.ndarray, groups: np.ndarray | None = None) -> Mean:
     return Mean(centre, (centre - radius, centre + radius), values.size)
 
 
-def auc(negatives: np.ndarray, positives: np.ndarray) -> Mean:
+def roc_auc(negatives: np.ndarray, positives: np.ndarray) -> Mean:
     r"""Area under the ROC curve: the share of pairs in which the positive has the higher score.
 
     A tie counts as half. The 95% interval is Wilson's for the number of independent cases whose share

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from advlib._checks import check_images, check_input_shape, check_integer
-from advlib._training import Recipe, start
+from advlib._training import Recipe, prepare
 
 __all__ = ["LATENTS", "RECIPES", "VAE", "Recipe", "build", "pretrained", "train"]
 
@@ -16,9 +16,9 @@ __all__ = ["LATENTS", "RECIPES", "VAE", "Recipe", "build", "pretrained", "train"
 RECIPES = {"mnist": Recipe(epochs=12, batch_size=128), "digits": Recipe(epochs=120, batch_size=32)}
 LATENTS = {"mnist": (2, 4, 16, 64), "digits": (2, 4, 16)}
 
-# Of the divergence in the loss. Below 1 an image is kept more closely, and the latents are farther
-# from a standard Gaussian (Higgins et al. 2017, https://openreview.net/forum?id=Sy2fzU9gl).
-WEIGHT = 0.1
+# Weight of the divergence in the loss (Higgins et al. 2017, https://openreview.net/forum?id=Sy2fzU9gl).
+# Below 1 an image is kept more closely, and the latents are farther from a standard Gaussian.
+BETA = 0.1
 
 
 class VAE(keras.Model):
@@ -112,7 +112,7 @@ def train(images: np.ndarray, *, latent: int, recipe: Recipe) -> tuple[VAE, dict
 
     The loss has two parts: the cross-entropy of each pixel x under the decoder's :math:`\hat x`,
     :math:`-x \log \hat x - (1 - x) \log (1 - \hat x)`, summed over the pixels, for latents drawn from
-    the encoder's Gaussian; and `WEIGHT` times that Gaussian's Kullback-Leibler divergence from the
+    the encoder's Gaussian; and `BETA` times that Gaussian's Kullback-Leibler divergence from the
     standard one, :math:`\frac{1}{2} \sum_i (\mu_i^2 + \sigma_i^2 - 1 - \log \sigma_i^2)`. Adam (Kingma
     and Ba 2014) and a cosine-decayed learning rate, as for the classifier. Two runs on one machine give
     bit-equal weights: the random state of the process is reset and TensorFlow's deterministic
@@ -139,11 +139,10 @@ def train(images: np.ndarray, *, latent: int, recipe: Recipe) -> tuple[VAE, dict
     ValueError
         If images are not of that form, or a hyperparameter is out of range.
     """
-    recipe.check()
     model = build(latent=latent, seed=recipe.seed)
     images = check_images(images)
     check_input_shape(model, images)
-    optimizer, progress = start(recipe, len(images))
+    optimizer, progress = prepare(recipe, len(images))
     training = _Training(model, recipe.seed)
     training.compile(optimizer=optimizer)
     history = training.fit(
@@ -159,9 +158,15 @@ class _Training(keras.Model):
         super().__init__()
         self._vae = model
         self._seeds = keras.random.SeedGenerator(seed)
+        self._means = [keras.metrics.Mean(name) for name in ("loss", "reconstruction", "divergence")]
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """What Keras resets after each epoch."""
+        return self._means
 
     def train_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One step of the optimizer on a batch; the two parts of its loss, and their sum."""
+        """One step on a batch; the means over the epoch so far of the loss and its parts."""
         with tf.GradientTape() as tape:
             means, log_variances = self._vae.encoder(images, training=True)
             noise = keras.random.normal(tf.shape(means), seed=self._seeds)
@@ -171,10 +176,12 @@ class _Training(keras.Model):
             reconstruction = tf.reduce_mean(tf.reduce_sum(pixels, axis=(1, 2)))
             latents = tf.square(means) + tf.exp(log_variances) - 1 - log_variances
             divergence = tf.reduce_mean(tf.reduce_sum(latents, axis=1)) / 2
-            loss = reconstruction + WEIGHT * divergence
+            loss = reconstruction + BETA * divergence
         weights = self.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
-        return {"loss": loss, "reconstruction": reconstruction, "divergence": divergence}
+        for mean, value in zip(self._means, (loss, reconstruction, divergence), strict=True):
+            mean.update_state(value, sample_weight=tf.shape(images)[0])
+        return {mean.name: mean.result() for mean in self._means}
 
 
 def pretrained(name: str = "mnist", *, latent: int) -> VAE:

@@ -1,5 +1,6 @@
 """The attack on classifier and detector at once: by hand, against the optimum, and its bounds."""
 
+import gc
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -399,7 +400,7 @@ def test_same_call_same_bytes_and_one_trace() -> None:
     adaptive_pgd(
         model, IMAGES[:7], labels[:7], threshold=1.0, steps=3, seed=4, targeted=True, **arguments
     )
-    (compiled,) = _loop._COMPILED[model].values()
+    ((compiled,),) = (traces.values() for traces in _loop._COMPILED[model].values())
     assert compiled.experimental_get_tracing_count() == 1
 
 
@@ -622,7 +623,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         ({"threshold": bad}, "threshold must be a number")
         for bad in (np.nan, np.inf, -np.inf, "a", None, True, np.full(60, 0.5), 1e300)
     ),
-    *(({"score": bad}, "score must be callable") for bad in (None, 5)),
+    *(({"score": bad}, "score must be callable and hashable") for bad in (None, 5)),
     *(
         ({name: bad}, message)
         for name in ("epsilon", "step_size")
@@ -674,3 +675,28 @@ def test_bad_arguments(bad: dict[str, Any], message: str) -> None:
     }
     with pytest.raises(ValueError, match=message):
         adaptive_pgd(**good | bad)
+
+
+def test_traces_go_with_the_score() -> None:
+    model = linear(np.eye(4, 3, dtype=np.float32), np.zeros(3, np.float32), (2, 2, 1))
+
+    class Ink:
+        def __call__(self, images: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_sum(images, axis=(1, 2, 3))
+
+    images, score = np.full((2, 2, 2, 1), 0.5, np.float32), Ink()
+    adaptive_pgd(
+        model,
+        images,
+        np.zeros(2, int),
+        score=score,
+        threshold=1,
+        epsilon=0.1,
+        step_size=0.1,
+        steps=2,
+        seed=0,
+    )
+    assert len(_loop._COMPILED[model]) == 1
+    del score
+    gc.collect()
+    assert len(_loop._COMPILED[model]) == 0

@@ -72,20 +72,26 @@ def test_bad_labels(model: keras.Model, case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "message"),
+    ("settings", "message"),
     [
-        (classifier.Recipe(epochs=0), "recipe.epochs must be a whole number of at least 1, got 0"),
-        (classifier.Recipe(epochs=1, batch_size=-1), "recipe.batch_size must be"),
-        (classifier.Recipe(epochs=1, learning_rate=0.0), "recipe.learning_rate must be above 0"),
-        (classifier.Recipe(epochs=1, learning_rate=float("nan")), "recipe.learning_rate must be above"),
-        (classifier.Recipe(epochs=1, learning_rate=float("inf")), "recipe.learning_rate must be above"),
-        (classifier.Recipe(epochs=1, seed=-1), "recipe.seed must be a whole number of at least 0"),
-        (classifier.Recipe(epochs=2.5), "recipe.epochs must be"),  # type: ignore[arg-type]
+        ({"epochs": 0}, "recipe.epochs must be a whole number of at least 1, got 0"),
+        ({"epochs": 2.5}, "recipe.epochs must be"),
+        ({"batch_size": -1}, "recipe.batch_size must be"),
+        ({"learning_rate": 0.0}, "recipe.learning_rate must be above 0"),
+        ({"learning_rate": float("nan")}, "recipe.learning_rate must be above"),
+        ({"learning_rate": float("inf")}, "recipe.learning_rate must be above"),
+        ({"learning_rate": "a"}, "recipe.learning_rate must be above"),
+        ({"seed": -1}, "recipe.seed must be a whole number from 0 to"),
+        ({"seed": 2**32}, "recipe.seed must be a whole number from 0 to"),
     ],
 )
-def test_bad_recipe(recipe: classifier.Recipe, message: str) -> None:
+def test_bad_recipe(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        classifier.train(GOOD, LABELS, recipe=recipe)
+        classifier.Recipe(**{"epochs": 1} | settings)
+
+
+def test_numbers_of_a_recipe_are_pythons_own() -> None:
+    assert type(classifier.Recipe(epochs=np.int64(2)).epochs) is int  # type: ignore[arg-type]
 
 
 def test_bad_names_and_counts(model: keras.Model) -> None:
@@ -199,9 +205,9 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
         lambda: plots.roc_curves({"1": {"a": (LABELS, LABELS[:1])}}, smallest=0.1),
         "a must be two vectors of rates",
     ),
-    "no scores": (lambda: metrics.auc(LABELS, LABELS[:0]), "positives must be a vector"),
-    "score names": (lambda: metrics.auc(np.array(["a"]), LABELS), "negatives must be a vector"),
-    "no number": (lambda: metrics.auc(np.full(2, np.nan), LABELS), "negatives must not be NaN"),
+    "no scores": (lambda: metrics.roc_auc(LABELS, LABELS[:0]), "positives must be a vector"),
+    "score names": (lambda: metrics.roc_auc(np.array(["a"]), LABELS), "negatives must be a vector"),
+    "no number": (lambda: metrics.roc_auc(np.full(2, np.nan), LABELS), "negatives must not be NaN"),
     "one edge": (lambda: plots.histograms({"a": LABELS}, LABELS[:1], label="ε"), "edges must be"),
     "falling": (lambda: plots.histograms({"a": LABELS}, -LABELS, label="ε"), "edges must be"),
     "oblong": (

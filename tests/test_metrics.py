@@ -177,10 +177,10 @@ def test_area_counts_pairs(low: list[int], high: list[int]) -> None:
     negatives, positives = np.array(low), np.array(high)
     pairs = positives[:, None] - negatives
     expected = (pairs > 0).mean() + (pairs == 0).mean() / 2
-    found = metrics.auc(negatives, positives)
+    found = metrics.roc_auc(negatives, positives)
     assert found.value == pytest.approx(expected, abs=1e-12)
     assert 0 <= found.interval[0] <= found.value <= found.interval[1] <= 1
-    mirrored = metrics.auc(positives, negatives)
+    mirrored = metrics.roc_auc(positives, negatives)
     assert mirrored.interval == pytest.approx(tuple(1 - end for end in found.interval[::-1]), abs=1e-12)
     assert (found.total, mirrored.total) == (len(high), len(low))
 
@@ -191,13 +191,13 @@ def test_interval_of_an_area_covers_the_true_one(distance: float) -> None:
     true = norm.cdf(distance / np.sqrt(2))
     covered = 0
     for _ in range(400):
-        found = metrics.auc(random.standard_normal(300), distance + random.standard_normal(50))
+        found = metrics.roc_auc(random.standard_normal(300), distance + random.standard_normal(50))
         covered += found.interval[0] <= true <= found.interval[1]
     assert covered >= 0.93 * 400
 
 
 def test_area_of_scores_that_do_not_overlap_keeps_an_interval() -> None:
-    found = metrics.auc(np.zeros(1000), np.ones(50))
+    found = metrics.roc_auc(np.zeros(1000), np.ones(50))
     assert found.value == 1
     assert found.interval == pytest.approx(metrics.Proportion(50, 50).interval)
 
@@ -205,7 +205,7 @@ def test_area_of_scores_that_do_not_overlap_keeps_an_interval() -> None:
 def test_interval_of_an_area_is_narrower_with_more_cases() -> None:
     random = np.random.default_rng(0)
     widths = [
-        np.ptp(metrics.auc(random.standard_normal(n), 1 + random.standard_normal(n)).interval)
+        np.ptp(metrics.roc_auc(random.standard_normal(n), 1 + random.standard_normal(n)).interval)
         for n in (100, 1600)
     ]
     assert 3 < widths[0] / widths[1] < 5.5

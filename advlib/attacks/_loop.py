@@ -102,19 +102,22 @@ def _advance(
     return x, logits, taken, computed
 
 
-# Compiled functions of each model: traces hold its weights, and must go when it goes.
-_COMPILED: weakref.WeakKeyDictionary[keras.Model, dict[Callable[..., Any], Any]]
-_COMPILED = weakref.WeakKeyDictionary()
+# Compiled functions of each model, and of whatever else decides on a trace: traces hold the weights of
+# both, and must go when one goes.
+_Traces = weakref.WeakKeyDictionary[Any, dict[Callable[..., Any], Any]]
+_COMPILED: weakref.WeakKeyDictionary[keras.Model, _Traces] = weakref.WeakKeyDictionary()
 
 
 def compiled(model: keras.Model, function: Callable[..., Any], *arguments: Any) -> Any:
     """Return `function` compiled for the model and for arguments of this form.
 
     It is traced once for tensors of any number of rows. Its first argument is the model; arguments
-    that are not tensors are constants of the trace.
+    that are not tensors are constants of the trace. If the first of them is callable, such as a step
+    or a score, the trace lives no longer than it does.
     """
-    of_model = _COMPILED.setdefault(model, {})
-    traced = of_model.setdefault(function, tf.function(function))
+    anchor = arguments[0] if arguments and callable(arguments[0]) else function
+    of_anchor = _COMPILED.setdefault(model, weakref.WeakKeyDictionary()).setdefault(anchor, {})
+    traced = of_anchor.setdefault(function, tf.function(function))
     return traced.get_concrete_function(model, *tf.nest.map_structure(_any_number, arguments))
 
 

@@ -16,7 +16,7 @@ Score = Callable[[tf.Tensor], tf.Tensor]
 
 # How far the log-odds of the weight of evading move in each step.
 RATE = 0.05
-# Share of the last direction that is kept, as in AutoAttack's PGD (Croce and Hein 2020).
+# How much of the last direction is kept (Dong et al. 2018, https://arxiv.org/abs/1710.06081).
 MOMENTUM = 0.75
 
 
@@ -44,10 +44,12 @@ def adaptive_pgd(
 
     with g the gradient towards an error of the classifier, as in `iterative_fgsm`, h that of the score,
     and :math:`\lambda` the weight of evading. It is searched for each image by itself while the image
-    moves: it grows whenever the image fools the classifier, and shrinks whenever it does not. The step
-    is :math:`\alpha_s d / \lVert d \rVert_\infty`, with momentum, and with :math:`\alpha_s` falling from
-    `step_size` to 0 along half a cosine. Signs of a constant size would move every pixel by as much to
-    the end, also where the image must stay as it is, such as on a paper's background.
+    moves: it grows whenever the image fools the classifier, and shrinks whenever it does not (a gentle
+    form of following one gradient at a time, Bryniarski et al. 2021, https://arxiv.org/abs/2106.15023).
+    The step is :math:`\alpha_s v_s / \lVert v_s \rVert_\infty` with momentum,
+    :math:`v_s = d + 0.75 v_{s-1}`, and with :math:`\alpha_s` falling from `step_size` to 0 along half a
+    cosine. Signs of a constant size would move every pixel by as much to the end, also where the image
+    must stay as it is, such as on a paper's background.
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ def adaptive_pgd(
         Success means both: to fool the classifier and to pass. Where the attack failed, of all images
         on the way that fooled the classifier, the one with the lowest score; where none did, the image
         itself. For each look at an image four evaluations: the classifier and the score, forward and
-        backward.
+        backward; however many networks the score may run, it counts as one.
 
     Raises
     ------
@@ -130,8 +132,8 @@ def adaptive_pgd(
 
 def _check_score(score: Score, images: np.ndarray) -> None:
     """Check on some images that a score is what the attack needs."""
-    if not callable(score):
-        raise ValueError(f"score must be callable, got {type(score).__name__}")
+    if not callable(score) or getattr(score, "__hash__", None) is None:
+        raise ValueError(f"score must be callable and hashable, got {type(score).__name__}")
     some = tf.constant(images)
     with tf.GradientTape() as tape:
         tape.watch(some)
