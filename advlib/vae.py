@@ -14,7 +14,7 @@ __all__ = ["LATENTS", "RECIPES", "VAE", "Recipe", "build", "pretrained", "train"
 
 # What the shipped weights were trained with, per data set, and the latent dimensions they exist for.
 RECIPES = {"mnist": Recipe(epochs=12, batch_size=128), "digits": Recipe(epochs=120, batch_size=32)}
-LATENTS = {"mnist": (2, 4, 16, 64), "digits": (2, 4, 16)}
+LATENTS = {"mnist": (2, 4, 16, 48), "digits": (2, 4, 16)}
 
 # Weight of the divergence in the loss (Higgins et al. 2017, https://openreview.net/forum?id=Sy2fzU9gl).
 # Below 1 an image is kept more closely, and the latents are farther from a standard Gaussian.

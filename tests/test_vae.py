@@ -319,7 +319,7 @@ BAD: list[tuple[Any, str]] = [
     ),
     (partial(pretrained, "cifar", latent=2), "name must be one of mnist, digits, got 'cifar'"),
     (partial(pretrained, "digits", latent=64), "latent must be one of 2, 4, 16 for digits, got 64"),
-    (partial(pretrained, "mnist", latent=3), "latent must be one of 2, 4, 16, 64 for mnist, got 3"),
+    (partial(pretrained, "mnist", latent=3), "latent must be one of 2, 4, 16, 48 for mnist, got 3"),
     *(
         (partial(pretrained, "digits", latent=bad), "latent must be")
         for bad in (0, 2.5, 2.0, True, "2", None)
