@@ -138,6 +138,29 @@ def check_input_shape(model: Any, images: np.ndarray, name: str = "images") -> N
         )
 
 
+def check_logits(model: Any, images: np.ndarray, name: str = "model") -> int:
+    """Check that `model` makes logits of images, as far as it can be seen; return the number of classes.
+
+    Raises
+    ------
+    ValueError
+        If it does not take images of this shape, or returns no logits (n, classes), or probabilities.
+    """
+    check_input_shape(model, images)
+    probe = images[:8]
+    # Noise beside: on a few images, logits may add up to 1 by chance.
+    noise = np.random.default_rng(0).random(probe.shape, np.float32)
+    outputs = model(np.concatenate([probe, noise]), training=False)
+    shape = tuple(getattr(outputs, "shape", ()))
+    if len(shape) != 2 or shape[1] < 2:
+        raise ValueError(f"{name} must return logits of shape (n, classes), with two classes at least")
+    # Probabilities would be taken for logits without a word, and what is made of them would be weak.
+    values = np.asarray(outputs, np.float32)
+    if np.all(values >= 0) and np.allclose(values.sum(axis=1), 1, atol=1e-3):
+        raise ValueError(f"{name} must return logits, got probabilities: take its softmax away")
+    return shape[1]
+
+
 def check_same_shape(images: np.ndarray, others: np.ndarray, name: str) -> None:
     """Check that others have the shape of the images.
 

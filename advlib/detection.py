@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.exceptions import NotFittedError
 
-from advlib._checks import check_images, check_input_shape, check_integer, check_number
+from advlib._checks import check_images, check_integer, check_logits, check_number
 
 # Before a logarithm is taken, pixels are mapped from [0, 1] to [FLOOR, 1 - FLOOR]: half a grey level.
 FLOOR = 1 / 510
@@ -215,11 +215,11 @@ def _check_models(classifier: Any, autoencoder: Any) -> None:
 
 
 def _in_batches(
-    function: Callable[[tf.Tensor], tf.Tensor], model: keras.Model, images: Any, batch_size: int
+    function: Callable[[tf.Tensor], tf.Tensor], classifier: keras.Model, images: Any, batch_size: int
 ) -> np.ndarray:
-    """Check images against the model; give what a function of tensors makes of them, batch by batch."""
+    """Check images and classifier; give what a function of tensors makes of images, batch by batch."""
     images = check_images(images)
-    check_input_shape(model, images)
+    check_logits(classifier, images, "classifier")
     batch_size = check_integer(batch_size, "batch_size")
     batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
     return np.concatenate([function(tf.constant(batch)).numpy() for batch in batches])

@@ -146,6 +146,7 @@ def smooth(shape: tuple[int, int, int], classes: int) -> tuple[keras.Model, kera
 SHAPE = (3, 4, 2)
 CLASSIFIER, AUTOENCODER = smooth(SHAPE, classes=4)
 PIXELS = np.random.default_rng(9).uniform(0.1, 0.9, (60, *SHAPE)).astype(np.float32)
+SOFTMAX = keras.Sequential([CLASSIFIER, keras.layers.Softmax()])
 
 
 def assert_gradient(function: Callable[[tf.Tensor], tf.Tensor], images: np.ndarray) -> None:
@@ -517,6 +518,13 @@ BAD: list[tuple[Any, str]] = [
             (PIXELS[0], "images must have shape .*add an axis"),
             (PIXELS[:0], "images must hold at least one image"),
             (PIXELS[:, :2], r"images must have shape \(n, 3, 4, 2\)"),
+        )
+    ),
+    *(
+        (function, "classifier must return logits, got probabilities")
+        for function in (
+            partial(detection.measure, SOFTMAX, AUTOENCODER, PIXELS),
+            partial(Detector(SOFTMAX, AUTOENCODER).calibrate, PIXELS, false_positive_rate=0.1),
         )
     ),
     *(

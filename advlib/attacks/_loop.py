@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from advlib._checks import check_images, check_input_shape, check_integer, check_labels
+from advlib._checks import check_images, check_integer, check_labels, check_logits
 from advlib.attacks._result import AttackResult
 
 # Values in a batch, unless told otherwise: 1,337 digits, or 6 colour images of 224 × 224.
@@ -186,18 +186,7 @@ def check_arguments(
     images = check_images(images)
     if not isinstance(model, keras.Model):
         raise ValueError(f"model must be a Keras model, got {type(model).__name__}")
-    check_input_shape(model, images)
-    probe = images[:8]
-    # Noise beside: on a few images, logits may add up to 1 by chance.
-    noise = np.random.default_rng(0).random(probe.shape, np.float32)
-    outputs = model(tf.constant(np.concatenate([probe, noise])), training=False)
-    if not tf.is_tensor(outputs) or outputs.shape.rank != 2 or outputs.shape[1] < 2:
-        raise ValueError("model must return logits of shape (n, classes), with two classes at least")
-    # Probabilities would be taken for logits without a word, and the attack would be a weak one.
-    sums = tf.reduce_sum(tf.cast(outputs, tf.float32), axis=1).numpy()
-    if tf.reduce_all(outputs >= 0) and np.allclose(sums, 1, atol=1e-3):
-        raise ValueError("model must return logits, got probabilities: take its softmax away")
-    classes = check_labels(classes, len(images), outputs.shape[1], name)
+    classes = check_labels(classes, len(images), check_logits(model, images), name)
     if batch_size is not None:
         check_integer(batch_size, "batch_size")
     return images, classes
