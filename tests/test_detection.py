@@ -390,6 +390,16 @@ def test_scores_that_are_partly_alike() -> None:
     np.testing.assert_allclose(rarities[:3], -np.log([1, 0.75, 0.25]), atol=0.14)
 
 
+def test_what_has_no_score_is_flagged() -> None:
+    inputs = keras.Input(SHAPE)
+    autoencoder = keras.Model(inputs, keras.ops.sqrt(inputs - 0.05))
+    detector = Detector(CLASSIFIER, autoencoder).calibrate(PIXELS, false_positive_rate=0.1)
+    images = PIXELS[~detector.judge(PIXELS)][:3].copy()
+    images[1, 0, 0, 0] = 0  # the root of a negative number
+    assert np.isnan(detector.measure(images)).tolist() == [False, True, False]
+    assert detector.judge(images).tolist() == [False, True, False]
+
+
 def test_threshold_is_of_the_calibration_images() -> None:
     random = np.random.default_rng(13)
     clean, others = random.uniform(0.3, 0.6, 99), random.uniform(0.5, 0.9, 99)
