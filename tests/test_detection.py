@@ -366,7 +366,8 @@ def test_rarity_falls_on_below_all_clean_images() -> None:
     detector = doubtful(np.random.default_rng(8).uniform(0.4, 0.6, 500))
     below = detector.rarities(as_images(np.linspace(0, 0.4, 9))).numpy()[:, 0]
     assert (np.diff(below) > 0).all()
-    assert below[-1] == pytest.approx(0, abs=0.05)
+    # Hardly: an unusually small score earns no credit that would make up for another.
+    np.testing.assert_allclose(below, 0, atol=0.05)
 
 
 def test_scores_that_are_all_alike() -> None:
