@@ -367,7 +367,7 @@ def test_rarity_falls_on_below_all_clean_images() -> None:
     below = detector.rarities(as_images(np.linspace(0, 0.4, 9))).numpy()[:, 0]
     assert (np.diff(below) > 0).all()
     # Hardly: an unusually small score earns no credit that would make up for another.
-    np.testing.assert_allclose(below, 0, atol=0.05)
+    np.testing.assert_allclose(below, 0, atol=0.1)
 
 
 def test_scores_that_are_all_alike() -> None:
@@ -391,6 +391,17 @@ def test_scores_that_are_partly_alike() -> None:
     np.testing.assert_allclose(rarities[:3], -np.log([1, 0.75, 0.25]), atol=0.14)
 
 
+def test_rounding_errors_of_scores_make_no_cliff() -> None:
+    random = np.random.default_rng(4)
+    alike = 0.25 + np.r_[random.uniform(0, 1e-6, 300), random.exponential(0.05, 200)]
+    detector = doubtful(alike)
+    images = tf.constant(as_images(np.linspace(0.25, 0.25 + 1e-6, 33)))
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        rarities = detector(images)
+    assert np.abs(tape.gradient(rarities, images)).max() < 1e4
+
+
 def test_what_has_no_score_is_flagged() -> None:
     inputs = keras.Input(SHAPE)
     autoencoder = keras.Model(inputs, keras.ops.sqrt(inputs - 0.05))
@@ -399,6 +410,8 @@ def test_what_has_no_score_is_flagged() -> None:
     images[1, 0, 0, 0] = 0  # the root of a negative number
     assert np.isnan(detector.measure(images)).tolist() == [False, True, False]
     assert detector.judge(images).tolist() == [False, True, False]
+    with pytest.raises(ValueError, match="images must have finite scores, which output_kl is not"):
+        Detector(CLASSIFIER, autoencoder).calibrate(images, false_positive_rate=0.5)
 
 
 def test_threshold_is_of_the_calibration_images() -> None:
