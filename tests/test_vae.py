@@ -175,6 +175,18 @@ def test_divergence_by_hand(digits: data.Dataset) -> None:
     assert found == pytest.approx(terms.sum(axis=1).mean() / 2, rel=1e-5)
 
 
+def test_history_begins_anew_in_each_epoch(digits: data.Dataset) -> None:
+    training = vae._Training(vae.pretrained("digits", latent=4), seed=3)
+    training.compile(optimizer=keras.optimizers.SGD(0.0))
+    found = [
+        training.fit(images, batch_size=len(images), verbose=0).history["divergence"][0]
+        for images in (digits.test_images[:20], np.zeros((20, 28, 28, 1), np.float32))
+    ]
+    blank = history_of_a_look(vae.pretrained("digits", latent=4), np.zeros((20, 28, 28, 1), np.float32))
+    assert found[1] == pytest.approx(blank["divergence"], rel=1e-5)
+    assert found[0] != pytest.approx(found[1], rel=0.05)
+
+
 def test_latents_are_drawn_from_the_gaussian(digits: data.Dataset) -> None:
     # One image many times, so that the mean over the noise is known to a fraction of a per cent.
     model = vae.pretrained("digits", latent=2)
