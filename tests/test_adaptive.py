@@ -584,6 +584,36 @@ def test_colour_images_and_any_number_of_classes() -> None:
     assert (result.images.mean(axis=(1, 2, 3)) < threshold + 1e-6)[result.success].all()
 
 
+def test_a_score_at_the_threshold_does_not_pass() -> None:
+    def score(images: tf.Tensor) -> tf.Tensor:
+        return 1 + 0 * slope(images)
+
+    labels = predicted(TWO, IMAGES)
+    arguments: dict[str, Any] = {"epsilon": 0.5, "step_size": 0.5, "steps": 9, "seed": 0}
+    above = float(np.nextafter(np.float32(1), np.float32(2)))
+    passing = adaptive_pgd(TWO, IMAGES, labels, score=score, threshold=above, **arguments)
+    assert passing.success.mean() > 0.5
+    assert not adaptive_pgd(TWO, IMAGES, labels, score=score, threshold=1, **arguments).success.any()
+
+
+@pytest.mark.parametrize("broken", [np.nan, -np.inf])
+def test_scores_that_are_not_finite_are_no_success(broken: float) -> None:
+    # Finite where the images begin, and nowhere else.
+    images = np.full((9, 2, 3, 1), 0.5, np.float32)
+
+    def score(images: tf.Tensor) -> tf.Tensor:
+        moved = tf.reduce_any(images != 0.5, axis=(1, 2, 3))
+        return tf.where(moved, broken, 1 + slope(images))
+
+    labels = predicted(TWO, images)
+    arguments: dict[str, Any] = {"epsilon": 0.5, "step_size": 0.5, "steps": 9, "seed": 0}
+    assert attacks.pgd(TWO, images, labels, **arguments).success.all()
+    result = adaptive_pgd(TWO, images, labels, score=score, threshold=HARMLESS, **arguments)
+    assert not result.success.any()
+    np.testing.assert_array_equal(result.images, images)
+    np.testing.assert_array_equal(result.iterations, np.full(9, 9))
+
+
 def test_logits_that_are_not_finite_are_no_success() -> None:
     model = linear(WEIGHTS, np.full(3, np.nan, np.float32), (2, 3, 1))
     result = adaptive_pgd(
