@@ -287,6 +287,7 @@ def test_epsilon_0_is_the_identity(images: np.ndarray) -> None:
         seed=0,
     )
     np.testing.assert_array_equal(result.images, images)
+    assert not result.iterations.any()  # nor is it looked at again and again
 
 
 def test_a_bound_that_tensorflow_takes_for_0_holds() -> None:
