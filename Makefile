@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3.12 python3.13 python3.11 python3 python;
 
 PACKAGE := $(wildcard advlib/*.py advlib/*/*.py advlib/weights/*)
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
-BOOK := _config.yml _toc.yml $(NOTEBOOKS) $(wildcard book/*.* book/_static/* book/_static/*/*)
+BOOK := _config.yml _toc.yml $(NOTEBOOKS) $(wildcard book/*.* book/_static/* book/_static/*/* book/site/*/*)
 
 # Kernels run in notebooks/, so a relative folder must not stay relative.
 ifneq ($(ADVLIB_DATA_DIR),)
@@ -72,8 +72,16 @@ _build/assets/katex/katex.min.css: book/package.json book/package-lock.json $(VE
 	@cp _build/npm/node_modules/katex/dist/fonts/*.woff2 _build/assets/katex/fonts
 	@cp _build/npm/node_modules/katex/dist/katex.min.css $@
 
+# What the playground takes from the package: weights, ten digits, a figure. Of one choice of data at a time.
+$(PASSED)/playground: tools/playground.py $(wildcard advlib/*.py advlib/weights/classifier*) $(VENV)/installed
+	@echo "== Exporting the network for the playground"
+	@rm -f _build/passed/*/playground
+	@mkdir -p $(@D)
+	@$(BIN)/python tools/playground.py _build/site/playground 2>_build/playground.log || { cat _build/playground.log; exit 1; }
+	@touch $@
+
 # Always from scratch: a warning of a page that has not changed would go unseen.
-_build/html/built: $(BOOK) _build/assets/katex/katex.min.css
+_build/html/built: $(BOOK) _build/assets/katex/katex.min.css $(PASSED)/playground
 	@echo "== Building the site (warnings are errors)"
 	@rm -rf _build/html _build/.doctrees
 	@PATH="$(CURDIR)/$(BIN):$$PATH" jupyter-book build . --all --warningiserror --nitpick --keep-going --quiet >/dev/null

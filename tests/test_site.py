@@ -1,5 +1,6 @@
 """The built site (`make book` first): links, weight, descriptions; in Chromium where there is one."""
 
+import json
 import os
 import re
 import shutil
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import keras
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup, Tag
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from advlib import attacks, classifier, metrics
 from tools import repository
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,7 +118,8 @@ def test_with_an_address_buttons_and_links_follow(tmp_path: Path) -> None:
         else:
             shutil.copy(source, tmp_path)
     (tmp_path / "_build").mkdir()
-    (tmp_path / "_build" / "assets").symlink_to(ROOT / "_build" / "assets")
+    for name in ("assets", "site"):
+        (tmp_path / "_build" / name).symlink_to(ROOT / "_build" / name)
     url = "https://github.com/some-owner/some-book"
     repository.set_address(url, tmp_path)
     build = subprocess.run(
@@ -239,3 +244,204 @@ def test_search_works_without_a_server(browser: Browser) -> None:
         link = visit.page.locator("#search-results a", has_text="Train the classifier").first
         link.wait_for(timeout=10_000)
         assert visit.errors == []
+
+
+# --- the playground -------------------------------------------------------------------------------
+
+PLAYGROUND = SITE / "playground" / "index.html"
+PLAYGROUND_HEAVIEST = 500_000  # bytes, all files together
+
+
+@pytest.fixture(scope="module")
+def content() -> dict[str, Any]:
+    """What was exported for the playground."""
+    text = PLAYGROUND.with_name("data.js").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text.split(" = ", 1)[1].rstrip().rstrip(";"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def network(content: dict[str, Any]) -> keras.Model:
+    return classifier.pretrained(content["dataset"])
+
+
+@pytest.fixture
+def play(browser: Browser) -> Iterator[Page]:
+    with Visit(browser, PLAYGROUND) as visit:
+        yield visit.page
+        assert visit.errors == []
+
+
+def images_shown(page: Page) -> tuple[np.ndarray, np.ndarray]:
+    """The original and the changed image."""
+    values = page.evaluate(
+        "[Playground.state.original, Playground.state.changed].map((image) => Array.from(image))"
+    )
+    original, changed = np.array(values, np.float32).reshape(2, 1, 28, 28, 1)
+    return original, changed
+
+
+def assert_shows(page: Page, network: keras.Model) -> np.ndarray:
+    """Check class, probabilities and sizes on the page against Python's; return the changed image."""
+    original, changed = images_shown(page)
+    shares = [
+        keras.ops.convert_to_numpy(keras.ops.softmax(network(images)))[0]
+        for images in (original, changed)
+    ]
+    for row, digit in zip(page.locator("#probabilities tbody tr").all(), range(10), strict=True):
+        before, after = (
+            float(text.rstrip("%")) / 100 for text in row.locator("td").all_inner_texts()[:2]
+        )
+        assert [before, after] == pytest.approx([share[digit] for share in shares], abs=6e-4)
+    assert page.locator("tr.read th").inner_text() == str(shares[1].argmax())
+    summary = page.locator("#summary").inner_text()
+    assert f"reads {shares[1].argmax()} (" in summary
+    if not np.array_equal(original, changed):
+        norms = metrics.norms(original, changed)
+        assert f"Pixels changed: {norms.l0[0]};" in summary
+        assert f"length {norms.l2[0]:.2f}." in summary
+    return changed
+
+
+def test_playground_is_light(browser: Browser) -> None:
+    with Visit(browser, PLAYGROUND) as visit:
+        files = {Path(unquote(urlsplit(url).path)) for url in visit.requested}
+        assert sum(file.stat().st_size for file in files) <= PLAYGROUND_HEAVIEST
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "iterated", "jsma"])
+def test_an_attack_in_the_page_is_that_of_advlib(attack: str, play: Page, network: keras.Model) -> None:
+    play.get_by_label("2, number 4").check(force=True)
+    play.get_by_label("Attack", exact=True).select_option(attack)
+    play.get_by_label("Target").select_option("3")
+    slider = play.locator("#size")
+    slider.fill("60" if attack == "jsma" else "0.15")
+    play.get_by_role("button", name="Attack").click()
+    expect(play.locator("#summary")).to_contain_text("before")
+    changed = assert_shows(play, network)
+    original, _ = images_shown(play)
+    target = np.array([3])
+    if attack == "jsma":
+        result = attacks.jsma(network, original, target, max_fraction=60 / 784)
+    else:
+        size, steps = (0.15, 1) if attack == "fgsm" else (0.015, 20)
+        result = attacks.iterative_fgsm(
+            network, original, target, epsilon=0.15, step_size=size, steps=steps, targeted=True
+        )
+    assert np.isclose(changed, result.images, atol=1e-6).mean() > 0.99
+    assert network(changed).numpy().argmax() == network(result.images).numpy().argmax()
+
+
+def test_dragging_the_slider_attacks_again(play: Page, network: keras.Model) -> None:
+    slider = play.locator("#size")
+    play.get_by_role("button", name="Attack").click()
+    box = slider.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    play.mouse.move(box["x"] + 0.4 * box["width"], middle)
+    play.mouse.down()
+    play.mouse.move(box["x"] + 0.8 * box["width"], middle, steps=5)
+    play.mouse.up()
+    epsilon = float(slider.input_value())
+    assert epsilon > 0.35
+    expect(play.locator("#limit")).to_have_text(f"{epsilon:.2f}")
+    original, changed = images_shown(play)
+    assert np.abs(changed - original).max() == pytest.approx(epsilon, abs=1e-6)
+    assert_shows(play, network)
+    play.get_by_role("button", name="Undo").click()
+    np.testing.assert_array_equal(*images_shown(play))
+    assert_shows(play, network)
+
+
+def test_a_pixel_by_hand(play: Page, network: keras.Model) -> None:
+    play.get_by_label("Attack", exact=True).select_option("pixel")
+    box = play.locator("#result").bounding_box()
+    assert box is not None
+    x, y = box["x"] + 20.5 / 28 * box["width"], box["y"] + 20.5 / 28 * box["height"]
+    play.mouse.move(x, y)
+    play.mouse.down()
+    play.mouse.move(x, y + 40)
+    play.mouse.up()
+    original, changed = images_shown(play)
+    moved = np.argwhere(original[0, :, :, 0] != changed[0, :, :, 0])
+    assert moved.tolist() == [[20, 20]]
+    assert changed[0, 20, 20, 0] == pytest.approx(0.6, abs=0.02)
+    assert_shows(play, network)
+
+
+def test_noise_is_a_control(play: Page, network: keras.Model) -> None:
+    play.get_by_label("Attack", exact=True).select_option("noise")
+    play.get_by_role("button", name="Attack").click()
+    expect(play.locator("#summary")).to_contain_text("before")
+    changed = assert_shows(play, network)
+    original, _ = images_shown(play)
+    size = np.abs(changed - original)
+    assert size.max() == pytest.approx(0.2, abs=1e-6)
+    inside = (original > 0.2) & (original < 0.8)
+    np.testing.assert_allclose(size[inside], 0.2, atol=1e-6)
+
+
+def test_a_digit_of_ones_own(play: Page, network: keras.Model) -> None:
+    play.get_by_label("draw one").check(force=True)
+    box = play.locator("#pad").bounding_box()
+    assert box is not None
+    play.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.2 * box["height"])
+    play.mouse.down()
+    play.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.8 * box["height"], steps=10)
+    play.mouse.up()
+    original, _ = images_shown(play)
+    assert original.sum() > 20
+    # A stroke drawn left of the middle is moved into the middle.
+    columns = original.sum(axis=(0, 1, 3))
+    assert columns @ np.arange(28) / columns.sum() == pytest.approx(14, abs=0.6)
+    assert_shows(play, network)
+    assert network(original).numpy().argmax() == 1
+
+
+def test_playground_by_keyboard_alone(play: Page, network: keras.Model) -> None:
+    def reach(name: str) -> None:
+        for _ in range(20):
+            play.keyboard.press("Tab")
+            if play.evaluate("document.activeElement.id || document.activeElement.value") == name:
+                return
+        raise AssertionError(f"{name} is not reached")
+
+    reach("2, number 1")
+    play.keyboard.press("ArrowRight")
+    assert play.locator("input:checked").get_attribute("value") == "2, number 2"
+    reach("size")
+    for _ in range(5):
+        play.keyboard.press("ArrowRight")
+    assert play.locator("#size-value").inner_text() == "0.25"
+    reach("run")
+    play.keyboard.press("Enter")
+    expect(play.locator("#limit")).to_have_text("0.25")
+    assert_shows(play, network)
+
+    # A drawing, and a pixel.
+    play.get_by_label("draw one").focus()
+    play.keyboard.press("Space")
+    reach("pad")
+    for _ in range(8):
+        play.keyboard.press("Space")
+        play.keyboard.press("ArrowDown")
+    original, _ = images_shown(play)
+    assert original.sum() > 10
+    play.get_by_label("Attack", exact=True).select_option("pixel")
+    play.locator("#attack").focus()
+    reach("result")
+    for key in ("ArrowLeft", "ArrowUp", "-", "-"):
+        play.keyboard.press(key)
+    _, changed = images_shown(play)
+    assert changed[0, 13, 13, 0] == pytest.approx(0.8, abs=1e-6)
+    assert_shows(play, network)
+
+
+def test_playground_without_javascript(browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(PLAYGROUND.as_uri())
+    assert "needs JavaScript" in page.locator("body").inner_text()
+    assert page.locator("noscript img, img").first.is_visible()
+    assert not page.locator("main").is_visible()
+    context.close()
