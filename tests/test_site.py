@@ -191,7 +191,10 @@ class Visit:
 def test_page_in_chromium(browser: Browser, page: Path, mode: str) -> None:
     with Visit(browser, page, mode) as visit:
         assert visit.errors == []
-        assert visit.page.evaluate("document.documentElement.dataset.theme") == mode
+        paper = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        shades = [int(shade) for shade in re.findall(r"\d+", paper)]
+        assert len(shades) == 3  # not transparent
+        assert (max(shades) < 80) if mode == "dark" else (min(shades) > 200)
         outside = {url for url in visit.requested if not url.startswith(("file:", "data:"))}
         assert outside == set()
         files = {Path(unquote(urlsplit(url).path)) for url in visit.requested if url.startswith("file:")}
@@ -294,12 +297,16 @@ def assert_shows(page: Page, network: keras.Model) -> np.ndarray:
         )
         assert [before, after] == pytest.approx([share[digit] for share in shares], abs=6e-4)
     assert page.locator("tr.read th").inner_text() == str(shares[1].argmax())
-    summary = page.locator("#summary").inner_text()
-    assert f"reads {shares[1].argmax()} (" in summary
-    if not np.array_equal(original, changed):
+    verdict = page.locator("#verdict").inner_text()
+    assert f"ead as {shares[1].argmax()} ({100 * shares[1].max():.1f}%)" in verdict
+    assert verdict.startswith("Fooled") == (shares[0].argmax() != shares[1].argmax())
+    sizes = page.locator("#sizes").inner_text()
+    if np.array_equal(original, changed):
+        assert sizes == "Nothing is changed."
+    else:
         norms = metrics.norms(original, changed)
-        assert f"Pixels changed: {norms.l0[0]};" in summary
-        assert f"length {norms.l2[0]:.2f}." in summary
+        assert f"Pixels changed: {norms.l0[0]} of 784" in sizes
+        assert f"(L2): {norms.l2[0]:.2f}." in sizes
     return changed
 
 
@@ -317,7 +324,7 @@ def test_an_attack_in_the_page_is_that_of_advlib(attack: str, play: Page, networ
     slider = play.locator("#size")
     slider.fill("60" if attack == "jsma" else "0.15")
     play.get_by_role("button", name="Attack").click()
-    expect(play.locator("#summary")).to_contain_text("before")
+    expect(play.locator("#verdict")).to_contain_text(re.compile("Fooled|Still"))
     changed = assert_shows(play, network)
     original, _ = images_shown(play)
     target = np.array([3])
@@ -332,9 +339,8 @@ def test_an_attack_in_the_page_is_that_of_advlib(attack: str, play: Page, networ
     assert network(changed).numpy().argmax() == network(result.images).numpy().argmax()
 
 
-def test_dragging_the_slider_attacks_again(play: Page, network: keras.Model) -> None:
+def test_dragging_the_slider_attacks(play: Page, network: keras.Model) -> None:
     slider = play.locator("#size")
-    play.get_by_role("button", name="Attack").click()
     box = slider.bounding_box()
     assert box is not None
     middle = box["y"] + box["height"] / 2
@@ -348,7 +354,20 @@ def test_dragging_the_slider_attacks_again(play: Page, network: keras.Model) -> 
     original, changed = images_shown(play)
     assert np.abs(changed - original).max() == pytest.approx(epsilon, abs=1e-6)
     assert_shows(play, network)
-    play.get_by_role("button", name="Undo").click()
+    # Another attack, target or digit is shown at once; the digit that is read is no target.
+    play.get_by_label("Attack", exact=True).select_option("iterated")
+    play.get_by_label("Target").select_option("7")
+    expect(play.locator("#verdict")).to_contain_text("7")
+    assert_shows(play, network)
+    assert play.locator("#target option[value='2']").is_disabled()
+    # A slider at 0 changes nothing, and is no dead end.
+    play.get_by_label("Attack", exact=True).select_option("jsma")
+    for value in ("0", "112"):
+        slider.fill(value)
+        expect(play.locator("#verdict")).not_to_contain_text("…")
+        changed = assert_shows(play, network)
+    assert not np.array_equal(changed, images_shown(play)[0])
+    play.get_by_role("button", name="Reset").click()
     np.testing.assert_array_equal(*images_shown(play))
     assert_shows(play, network)
 
@@ -357,32 +376,41 @@ def test_a_pixel_by_hand(play: Page, network: keras.Model) -> None:
     play.get_by_label("Attack", exact=True).select_option("pixel")
     box = play.locator("#result").bounding_box()
     assert box is not None
-    x, y = box["x"] + 20.5 / 28 * box["width"], box["y"] + 20.5 / 28 * box["height"]
+    x, y = box["x"] + 20.5 / 28 * box["width"], box["y"] + 5.5 / 28 * box["height"]
     play.mouse.move(x, y)
     play.mouse.down()
     play.mouse.move(x, y + 40)
     play.mouse.up()
     original, changed = images_shown(play)
     moved = np.argwhere(original[0, :, :, 0] != changed[0, :, :, 0])
-    assert moved.tolist() == [[20, 20]]
-    assert changed[0, 20, 20, 0] == pytest.approx(0.6, abs=0.02)
+    assert moved.tolist() == [[5, 20]]
+    assert original[0, 5, 20, 0] < 0.5
+    assert changed[0, 5, 20, 0] == pytest.approx(0.6, abs=0.02)
     assert_shows(play, network)
 
 
 def test_noise_is_a_control(play: Page, network: keras.Model) -> None:
     play.get_by_label("Attack", exact=True).select_option("noise")
     play.get_by_role("button", name="Attack").click()
-    expect(play.locator("#summary")).to_contain_text("before")
+    expect(play.locator("#verdict")).to_contain_text(re.compile("Fooled|Still"))
     changed = assert_shows(play, network)
     original, _ = images_shown(play)
     size = np.abs(changed - original)
     assert size.max() == pytest.approx(0.2, abs=1e-6)
     inside = (original > 0.2) & (original < 0.8)
     np.testing.assert_allclose(size[inside], 0.2, atol=1e-6)
+    # The slider scales this noise; the button makes another.
+    play.locator("#size").fill("0.3")
+    expect(play.locator("#limit")).to_have_text("0.30")
+    _, larger = images_shown(play)
+    assert (np.sign(larger - original) == np.sign(changed - original)).all()
+    play.get_by_role("button", name="Attack").click()
+    _, other = images_shown(play)
+    assert (np.sign(other - original) != np.sign(changed - original)).mean() > 0.2
 
 
 def test_a_digit_of_ones_own(play: Page, network: keras.Model) -> None:
-    play.get_by_label("draw one").check(force=True)
+    play.get_by_label("draw", exact=True).check(force=True)
     box = play.locator("#pad").bounding_box()
     assert box is not None
     play.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.2 * box["height"])
@@ -396,6 +424,12 @@ def test_a_digit_of_ones_own(play: Page, network: keras.Model) -> None:
     assert columns @ np.arange(28) / columns.sum() == pytest.approx(14, abs=0.6)
     assert_shows(play, network)
     assert network(original).numpy().argmax() == 1
+    # The attack outlasts the pad's losing the focus.
+    play.get_by_role("button", name="Attack").click()
+    play.locator("#pad").focus()
+    play.locator("#pad").blur()
+    assert not np.array_equal(*images_shown(play))
+    assert_shows(play, network)
 
 
 def test_playground_by_keyboard_alone(play: Page, network: keras.Model) -> None:
@@ -419,7 +453,7 @@ def test_playground_by_keyboard_alone(play: Page, network: keras.Model) -> None:
     assert_shows(play, network)
 
     # A drawing, and a pixel.
-    play.get_by_label("draw one").focus()
+    play.get_by_label("draw", exact=True).focus()
     play.keyboard.press("Space")
     reach("pad")
     for _ in range(8):
@@ -427,14 +461,20 @@ def test_playground_by_keyboard_alone(play: Page, network: keras.Model) -> None:
         play.keyboard.press("ArrowDown")
     original, _ = images_shown(play)
     assert original.sum() > 10
+    for key in ("Delete", "ArrowUp", "Delete"):
+        play.keyboard.press(key)
+    rubbed, _ = images_shown(play)
+    assert rubbed.sum() < original.sum()
     play.get_by_label("Attack", exact=True).select_option("pixel")
     play.locator("#attack").focus()
     reach("result")
-    for key in ("ArrowLeft", "ArrowUp", "-", "-"):
+    for key in ("ArrowLeft", "ArrowUp", "+", "+", "Control+-"):
         play.keyboard.press(key)
-    _, changed = images_shown(play)
-    assert changed[0, 13, 13, 0] == pytest.approx(0.8, abs=1e-6)
+    original, changed = images_shown(play)
+    assert original[0, 13, 13, 0] < 0.8
+    assert changed[0, 13, 13, 0] == pytest.approx(original[0, 13, 13, 0] + 0.2, abs=1e-6)
     assert_shows(play, network)
+    expect(play.locator("#live")).to_contain_text("row 14, column 14, ink")
 
 
 def test_playground_without_javascript(browser: Browser) -> None:

@@ -199,9 +199,9 @@ const Network = (() => {
     }
   }
 
-  /** The control: every pixel moved up or down by epsilon at random, and kept within 0 and 1. */
-  function* randomNoise(image, { epsilon, coin }) {
-    yield image.map((pixel) => clip(pixel + (coin() ? epsilon : -epsilon), 0, 1));
+  /** The control: every pixel moved by epsilon, up or down by signs of 1 and -1, and kept within 0 and 1. */
+  function* randomNoise(image, { epsilon, signs }) {
+    yield image.map((pixel, i) => clip(pixel + signs[i] * epsilon, 0, 1));
   }
 
   return { Classifier, argmax, iterativeFgsm, jsma, randomNoise, softmax };

@@ -3,68 +3,90 @@
 "use strict";
 
 const Playground = (() => {
+  const find = (id) => document.getElementById(id);
+  if (typeof PLAYGROUND === "undefined") {
+    find("broken").hidden = false;
+    return null;
+  }
+
   const SIDE = PLAYGROUND.model.size;
   const model = new Network.Classifier(PLAYGROUND.model);
-  const find = (id) => document.getElementById(id);
   const percent = (share) => `${(100 * share).toFixed(1)}%`;
+  const clip = (value, low, high) => Math.min(Math.max(value, low), high);
 
-  /* Attacks: what the slider means, whether a target may be, or must be, chosen, and how they are made.
-     Each gives the images after every step. */
-  const haze = { name: "ε", min: 0, max: 0.5, step: 0.01, value: 0.2, digits: 2 };
+  /* The sliders: what they mean, and where they are; attacks of the same kind share one. */
+  const haze = { name: "ε, the most that a pixel may change", max: 0.5, step: 0.01, value: 0.2, digits: 2 };
+  const budget = { name: "pixels that may change", max: 112, step: 2, value: 112, digits: 0 };
+  const shade = { name: "ink of the pixel", max: 1, step: 0.01, value: 0, digits: 2 };
+
+  /* The attacks; each gives the images after every step. */
   const ATTACKS = {
     fgsm: {
       title: "Fast gradient sign method (FGSM)",
-      explanation: "One step: every pixel moves by ε, in the direction that its gradient tells.",
+      explanation: "One step: every pixel moves by ε as its gradient tells, as far as paper and full ink allow.",
       chapter: ["2", "02_fast_gradient_sign"],
       slider: haze,
+      aims: true,
       make: (image, { size, ...rest }) =>
         Network.iterativeFgsm(model, image, { ...rest, epsilon: size, stepSize: size, steps: 1 }),
     },
     iterated: {
       title: "Iterated FGSM",
-      explanation: "Twenty small steps that never leave the box of ε around the original.",
+      explanation: "Twenty small steps, each with a new gradient, that never leave the box of ε around the original.",
       chapter: ["2", "02_fast_gradient_sign"],
       slider: haze,
+      aims: true,
       make: (image, { size, ...rest }) =>
         Network.iterativeFgsm(model, image, { ...rest, epsilon: size, stepSize: size / 10, steps: 20 }),
     },
     jsma: {
       title: "Saliency map (JSMA)",
-      explanation: "Two pixels at a time become ink, until the target is read or the budget is spent.",
+      explanation:
+        "Two pixels at a time become ink, until the target is read or no more may change. With any other digit, the one that is second now.",
       chapter: ["3", "03_jsma"],
-      slider: { name: "pixels at most", min: 0, max: 112, step: 2, value: 112, digits: 0 },
-      needsTarget: true,
-      make: (image, { size, target }) => Network.jsma(model, image, { target, pixels: size }),
+      slider: budget,
+      aims: true,
+      make: (image, { size, target, second }) =>
+        Network.jsma(model, image, { target: target ?? second, pixels: size }),
     },
     pixel: {
       title: "One pixel, by hand",
       explanation:
-        "Click a pixel of the changed digit and drag up or down; or move to it with the arrow keys, and change it with + and −.",
+        "Click a pixel of the changed digit, and drag up or down; or tab to the picture, move with the arrow keys, and change the ink with + and −.",
       chapter: ["4", "04_one_pixel"],
-      slider: { name: "value of the pixel", min: 0, max: 1, step: 0.01, value: 1, digits: 2 },
-      byHand: true,
+      slider: shade,
       make: function* (image, { size, place }) {
         yield image.map((pixel, i) => (i === place ? size : pixel));
       },
     },
     noise: {
       title: "Random noise (control)",
-      explanation: "Every pixel moves by ε, up or down by the toss of a coin: what an attack must beat.",
+      explanation:
+        "Every pixel moves by ε, up or down by the toss of a coin, as far as paper and full ink allow: what an attack must beat.",
       chapter: ["2", "02_fast_gradient_sign"],
       slider: haze,
-      blind: true,
-      make: (image, { size }) =>
-        Network.randomNoise(image, { epsilon: size, coin: () => Math.random() < 0.5 }),
+      make: (image, { size, signs }) => Network.randomNoise(image, { epsilon: size, signs }),
     },
   };
 
-  /* What is shown: images and what the network makes of them. `job` tells a newer run from an older. */
-  const state = { original: null, before: null, changed: null, after: null, place: 14 * SIDE + 14, job: 0 };
+  const middle = (SIDE / 2) * SIDE + SIDE / 2;
+  const state = {
+    original: null,
+    before: null, // what the network makes of it
+    changed: null,
+    after: null,
+    active: false, // whether an attack is on show
+    job: 0, // tells a newer run from an older
+    place: middle, // of the one pixel
+    signs: null, // of the noise
+  };
   const paper = new Float32Array(SIDE * SIDE); // what was drawn
-  let cursor = 14 * SIDE + 14; // on it, for the keyboard
+  let cursor = middle; // on the paper, for the keyboard
 
   const attack = () => ATTACKS[find("attack").value];
-  const target = () => (find("target").value === "any" ? null : Number(find("target").value));
+  const byHand = () => attack() === ATTACKS.pixel;
+  const target = () => (attack().aims && find("target").value !== "any" ? Number(find("target").value) : null);
+  const size = () => Number(find("size").value);
 
   // --- pictures -------------------------------------------------------------------------------------
 
@@ -76,7 +98,6 @@ const Playground = (() => {
     const image = context.createImageData(canvas.width, canvas.height);
     values.forEach((value, i) => image.data.set([...colour(value), 255], 4 * i));
     context.putImageData(image, 0, 0);
-    return context;
   }
 
   const ink = (value) => Array(3).fill(Math.round(255 * (1 - value)));
@@ -88,27 +109,30 @@ const Playground = (() => {
   ];
   function diverging(value) {
     if (Number.isNaN(value)) return [201, 206, 214]; // between filters
-    const place = 4 * (Math.min(Math.max(value, -1), 1) + 1);
+    const place = 4 * (clip(value, -1, 1) + 1);
     const left = Math.min(Math.floor(place), 7);
     return SCALE[left].map((low, i) => Math.round(low + (place - left) * (SCALE[left + 1][i] - low)));
   }
 
-  function mark(context, place) {
-    context.fillStyle = "rgba(0, 114, 178, 0.5)";
-    context.fillRect(place % SIDE, Math.floor(place / SIDE), 1, 1);
+  /** Put the mark of a canvas around a pixel, or hide it. */
+  function mark(canvas, place) {
+    const box = canvas.parentElement.querySelector(".mark");
+    box.hidden = place === null;
+    box.style.left = `${(100 * (place % SIDE)) / SIDE}%`;
+    box.style.top = `${(100 * Math.floor(place / SIDE)) / SIDE}%`;
   }
 
   /** Filters in a square, a line between them. */
-  function tiles(values, size, depth) {
+  function tiles(values, side, depth) {
     const columns = Math.ceil(Math.sqrt(depth));
-    const width = columns * (size + 1) - 1;
+    const width = columns * (side + 1) - 1;
     const all = new Float64Array(width * width).fill(NaN);
     for (let filter = 0; filter < depth; filter++) {
-      const top = Math.floor(filter / columns) * (size + 1);
-      const left = (filter % columns) * (size + 1);
-      for (let y = 0; y < size; y++) {
-        for (let x = 0; x < size; x++) {
-          all[(top + y) * width + left + x] = values[(y * size + x) * depth + filter];
+      const top = Math.floor(filter / columns) * (side + 1);
+      const left = (filter % columns) * (side + 1);
+      for (let y = 0; y < side; y++) {
+        for (let x = 0; x < side; x++) {
+          all[(top + y) * width + left + x] = values[(y * side + x) * depth + filter];
         }
       }
     }
@@ -116,25 +140,41 @@ const Playground = (() => {
   }
 
   const length = (values) => Math.sqrt(values.reduce((total, value) => total + value * value, 0));
+  const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   const differences = (after, before) => after.map((value, i) => value - before[i]);
 
-  function largest(values) {
-    let most = 0;
-    for (const value of values) most = Math.max(most, Math.abs(value));
-    return most;
+  // --- words ----------------------------------------------------------------------------------------
+
+  let saying;
+  /** Tell a screen reader, once nothing newer has come for a moment. */
+  function say(text) {
+    clearTimeout(saying);
+    saying = setTimeout(() => {
+      find("live").textContent = text;
+    }, 500);
   }
+
+  function verdict(was, is, shares) {
+    const read = `${is} (${percent(shares[is])})`;
+    if (!state.active) return `Read as ${read}.`;
+    if (is === was) return `Still read as ${read}: not fooled.`;
+    if (target() === null) return `Fooled: the ${was} is read as ${read}.`;
+    return is === target() ? `Fooled: the ${was} is read as ${read}, the target.` : `Fooled, but not the target: the ${was} is read as ${read}.`;
+  }
+
+  const spot = (place) => `row ${Math.floor(place / SIDE) + 1}, column ${(place % SIDE) + 1}`;
 
   // --- what is shown --------------------------------------------------------------------------------
 
-  /** Show the state; the words only at the end of a run, or a screen reader would not get a word in. */
-  function show(ended = true) {
+  function show(ended) {
     const { original, before, changed, after } = state;
     const change = differences(changed, original);
     const most = largest(change);
+    const count = change.filter((value) => value !== 0).length;
     draw(find("original"), original, SIDE, ink);
     draw(find("change"), change.map((value) => value / (most || 1)), SIDE, diverging);
-    const context = draw(find("result"), changed, SIDE, ink);
-    if (attack().byHand) mark(context, state.place);
+    draw(find("result"), changed, SIDE, ink);
+    mark(find("result"), byHand() ? state.place : null);
     find("limit").textContent = most.toFixed(2);
 
     const [first, second] = [before, after].map(({ logits }) => Network.softmax(logits));
@@ -147,14 +187,6 @@ const Playground = (() => {
       bars.children[1].style.width = percent(second[digit]);
       row.classList.toggle("read", digit === is);
     });
-    const count = change.filter((value) => value !== 0).length;
-    if (ended) {
-      find("summary").textContent =
-        count === 0
-          ? `The network reads ${was} (${percent(first[was])}). Nothing is changed.`
-          : `The network reads ${is} (${percent(second[is])}); before, ${was} (${percent(first[was])}). ` +
-            `Pixels changed: ${count}; by ${most.toFixed(2)} at most; Euclidean length ${length(change).toFixed(2)}.`;
-    }
 
     for (const layer of model.layers) {
       const figure = find(`layer-${layer.name}`);
@@ -167,162 +199,183 @@ const Playground = (() => {
       figure.querySelector("figcaption").textContent =
         `${layer.name}, ${layer.outDepth} filters of ${layer.outSize} × ${layer.outSize}: changed by ${percent(share)}`;
     }
-    find("undo").disabled = count === 0;
+    document.querySelector(".layers").hidden = count === 0;
+
+    const words = ended ? verdict(was, is, second) : "Attacking …";
+    find("verdict").textContent = words;
+    find("reading").textContent = words;
+    find("sizes").textContent = count === 0
+      ? "Nothing is changed."
+      : `Pixels changed: ${count} of ${change.length}, by ${most.toFixed(2)} at most. Length of the change (L2): ${length(change).toFixed(2)}.`;
+    return words;
   }
 
-  /** Take another original, unchanged. */
-  function take(image) {
-    state.job++;
-    state.original = state.changed = image;
-    state.before = state.after = model.run(image);
-    show();
-  }
-
-  function change(image, ended) {
-    state.changed = image;
-    state.after = model.run(image);
-    show(ended);
-  }
-
-  /** Make the attack, showing it on the way; a newer run, or another choice, ends it. */
-  async function run() {
-    const job = ++state.job;
-    const settings = {
-      label: Network.argmax(state.before.logits),
-      target: target(),
-      size: Number(find("size").value),
-      place: state.place,
-    };
-    let shown = performance.now();
-    let last = state.original;
-    for (last of attack().make(state.original, settings)) {
-      if (performance.now() - shown < 30) continue;
-      change(last, false);
-      await new Promise(requestAnimationFrame);
-      if (job !== state.job) return;
-      shown = performance.now();
-    }
-    change(last, true);
-  }
-
-  const attacked = () => state.changed !== state.original;
-
-  // --- choices --------------------------------------------------------------------------------------
-
-  function option(value, text) {
-    const element = document.createElement("option");
-    element.value = value;
-    element.textContent = text;
-    return element;
-  }
-
-  /** Slider and targets of the chosen attack. */
+  /** The slider of the chosen attack and its targets, of which the digit that is read now is none. */
   function offer() {
-    const { slider, explanation, chapter, needsTarget, byHand, blind } = attack();
-    const input = find("size");
-    for (const name of ["min", "max", "step"]) input[name] = slider[name];
+    const { slider, explanation, chapter, aims } = attack();
+    const [input, choice] = [find("size"), find("target")];
+    Object.assign(input, { min: 0, max: slider.max, step: slider.step });
     input.value = slider.value;
     find("size-name").textContent = slider.name;
+    find("size-value").textContent = slider.value.toFixed(slider.digits);
     const link = document.createElement("a");
     link.href = `../notebooks/${chapter[1]}.html`;
     link.textContent = `Chapter ${chapter[0]}`;
     find("explanation").replaceChildren(`${explanation} `, link);
-    find("target").disabled = Boolean(byHand || blind);
-    find("target").options[0].disabled = Boolean(needsTarget);
-    if (needsTarget && target() === null) find("target").value = "6";
-    find("run").hidden = Boolean(byHand);
+    for (const element of [choice, document.querySelector("label[for=target]")]) element.hidden = !aims;
+    find("run").hidden = byHand();
+
+    const own = String(Network.argmax(state.before.logits));
+    for (const option of choice.options) option.disabled = option.value === own;
+    if (choice.value === own) choice.value = "any";
+
     const result = find("result");
-    if (byHand) {
-      result.tabIndex = 0;
-      result.setAttribute("role", "application");
-    } else {
-      result.removeAttribute("tabindex");
-      result.setAttribute("role", "img");
-    }
-    tell();
+    if (byHand()) result.tabIndex = 0;
+    else result.removeAttribute("tabindex");
+    result.setAttribute("role", byHand() ? "application" : "img");
+    result.setAttribute("aria-label", byHand() ? "The changed digit: arrow keys move to a pixel, plus and minus change its ink" : "The changed digit");
   }
 
-  /** The slider's value in words. */
-  function tell() {
-    const { slider } = attack();
-    const value = Number(find("size").value);
-    find("size-value").textContent = value.toFixed(slider.digits);
-    const spot = `row ${Math.floor(state.place / SIDE) + 1}, column ${(state.place % SIDE) + 1}`;
-    find("result").setAttribute(
-      "aria-label", attack().byHand ? `The changed digit: pixel in ${spot} is ${value.toFixed(2)}` : "The changed digit"
-    );
+  /** Show what the choices say: the original, or an attack on it, step by step. A newer call ends it. */
+  async function update(extra = "") {
+    const job = ++state.job;
+    offer();
+    let last = state.original;
+    if (state.active) {
+      const { logits } = state.before;
+      const label = Network.argmax(logits);
+      const second = Network.argmax(logits.map((logit, k) => (k === label ? -Infinity : logit)));
+      const settings = { label, second, target: target(), size: size(), place: state.place, signs: state.signs };
+      let shown = performance.now();
+      for (last of attack().make(state.original, settings)) {
+        if (performance.now() - shown < 30) continue;
+        change(last, false);
+        await new Promise(requestAnimationFrame);
+        if (job !== state.job) return;
+        shown = performance.now();
+      }
+    }
+    say(`${extra}${change(last, true)}`);
+  }
+
+  function change(image, ended) {
+    state.changed = image;
+    state.after = image === state.original ? state.before : model.run(image);
+    return show(ended);
+  }
+
+  /** Take another original. */
+  function take(image) {
+    state.original = image;
+    state.before = model.run(image);
+    if (byHand()) stay(state.place);
+    else update();
+  }
+
+  function toss() {
+    state.signs = Array.from({ length: SIDE * SIDE }, () => (Math.random() < 0.5 ? -1 : 1));
+  }
+
+  // --- one pixel by hand ----------------------------------------------------------------------------
+
+  /** Go to a pixel, which is then as it was. */
+  function stay(place) {
+    state.place = place;
+    state.active = false;
+    shade.value = state.original[place];
+    update(`${spot(place)}, ink ${shade.value.toFixed(2)}. `);
+  }
+
+  /** Change the pixel. */
+  function colour(value) {
+    state.active = true;
+    shade.value = clip(value, 0, 1);
+    update(`${spot(state.place)}, ink ${shade.value.toFixed(2)}. `);
   }
 
   /** The pixel of a canvas under the pointer. */
   function under(event) {
     const box = event.currentTarget.getBoundingClientRect();
-    const [x, y] = [event.clientX - box.left, event.clientY - box.top].map((at, i) =>
-      Math.min(Math.max(Math.floor((SIDE * at) / (i ? box.height : box.width)), 0), SIDE - 1));
-    return y * SIDE + x;
+    const x = Math.floor((SIDE * (event.clientX - box.left)) / box.width);
+    const y = Math.floor((SIDE * (event.clientY - box.top)) / box.height);
+    return clip(y, 0, SIDE - 1) * SIDE + clip(x, 0, SIDE - 1);
+  }
+
+  /** Call `start` where a pointer goes down, and `move` with what it returned as long as it stays down. */
+  function drags(canvas, start, move) {
+    let held = null;
+    canvas.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || !event.isPrimary) return;
+      held = start(event);
+      if (held !== null) canvas.setPointerCapture(event.pointerId);
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      if (held !== null && event.isPrimary) held = move(event, held);
+    });
+    for (const name of ["pointerup", "pointercancel"]) {
+      canvas.addEventListener(name, () => {
+        held = null;
+      });
+    }
+  }
+
+  /** Call `act` with each key that no shortcut needs; what it handles goes no further. */
+  function keys(canvas, act) {
+    canvas.addEventListener("keydown", (event) => {
+      if (!event.ctrlKey && !event.metaKey && !event.altKey && act(event.key)) event.preventDefault();
+    });
   }
 
   /** Where an arrow key leads from a pixel; null for other keys. */
   function step(key, place) {
-    const [x, y] = [place % SIDE, Math.floor(place / SIDE)];
     const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     if (!(key in moves)) return null;
     const [dx, dy] = moves[key];
-    return Math.min(Math.max(y + dy, 0), SIDE - 1) * SIDE + Math.min(Math.max(x + dx, 0), SIDE - 1);
-  }
-
-  function setSize(value) {
-    find("size").value = value;
-    tell();
-    run();
-  }
-
-  function setPlace(place) {
-    state.place = place;
-    tell();
-    run();
+    const [x, y] = [(place % SIDE) + dx, Math.floor(place / SIDE) + dy];
+    return clip(y, 0, SIDE - 1) * SIDE + clip(x, 0, SIDE - 1);
   }
 
   function handPixel(canvas) {
-    let start = null;
-    canvas.addEventListener("pointerdown", (event) => {
-      if (!attack().byHand) return;
-      canvas.setPointerCapture(event.pointerId);
-      start = { y: event.clientY, value: Number(find("size").value) };
-      setPlace(under(event));
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      if (start === null) return;
-      setSize(start.value + (start.y - event.clientY) / 100);
-    });
-    for (const name of ["pointerup", "pointercancel"]) {
-      canvas.addEventListener(name, () => (start = null));
-    }
-    canvas.addEventListener("keydown", (event) => {
-      if (!attack().byHand) return;
-      const place = step(event.key, state.place);
-      const up = { "+": 0.1, "=": 0.1, "-": -0.1, "−": -0.1 }[event.key];
-      if (place === null && up === undefined) return;
-      event.preventDefault();
-      if (place === null) setSize(Number(find("size").value) + up);
-      else setPlace(place);
+    drags(
+      canvas,
+      (event) => {
+        if (!byHand()) return null;
+        state.place = under(event);
+        const value = state.original[state.place] < 0.5 ? 1 : 0;
+        colour(value);
+        return { y: event.clientY, value };
+      },
+      (event, held) => {
+        if (!byHand()) return null;
+        colour(held.value + (held.y - event.clientY) / 100);
+        return held;
+      },
+    );
+    keys(canvas, (key) => {
+      const place = step(key, state.place);
+      const up = { "+": 0.1, "=": 0.1, "-": -0.1, "−": -0.1 }[key];
+      if (!byHand() || (place === null && up === undefined)) return false;
+      if (place === null) colour(shade.value + up);
+      else stay(place);
+      return true;
     });
   }
 
   // --- drawing --------------------------------------------------------------------------------------
 
+  const distance = (i, place) => Math.hypot((i % SIDE) - (place % SIDE), Math.floor(i / SIDE) - Math.floor(place / SIDE));
+
   /** Ink around a place, as a pen of about two pixels leaves it. */
   function pen(place) {
-    const [x, y] = [place % SIDE, Math.floor(place / SIDE)];
-    for (let i = 0; i < paper.length; i++) {
-      const distance = Math.hypot((i % SIDE) - x, Math.floor(i / SIDE) - y);
-      paper[i] = Math.max(paper[i], Math.min(Math.max(1.7 - distance, 0), 1));
-    }
+    paper.forEach((value, i) => {
+      paper[i] = Math.max(value, clip(1.7 - distance(i, place), 0, 1));
+    });
   }
 
   function rub(place) {
-    for (let i = 0; i < paper.length; i++) {
-      if (Math.hypot((i % SIDE) - (place % SIDE), Math.floor(i / SIDE) - Math.floor(place / SIDE)) < 1.5) paper[i] = 0;
-    }
+    paper.forEach((_, i) => {
+      if (distance(i, place) < 1.5) paper[i] = 0;
+    });
   }
 
   /** What was drawn, moved so that its centre of ink is in the middle. */
@@ -333,57 +386,76 @@ const Playground = (() => {
       x += value * (i % SIDE);
       y += value * Math.floor(i / SIDE);
     });
-    if (total === 0) return Float32Array.from(paper);
-    const [dx, dy] = [x, y].map((sum) => Math.round(SIDE / 2 - sum / total));
+    const [dx, dy] = [x, y].map((sum) => (total ? Math.round(SIDE / 2 - sum / total) : 0));
     return paper.map((_, i) => {
       const [column, row] = [(i % SIDE) - dx, Math.floor(i / SIDE) - dy];
       return column >= 0 && column < SIDE && row >= 0 && row < SIDE ? paper[row * SIDE + column] : 0;
     });
   }
 
+  function showPaper() {
+    draw(find("pad"), paper, SIDE, ink);
+    mark(find("pad"), document.activeElement === find("pad") ? cursor : null);
+  }
+
+  /** The paper as the original; an attack on what was there before is over. */
   function drawn() {
-    const context = draw(find("pad"), paper, SIDE, ink);
-    if (document.activeElement === find("pad")) mark(context, cursor);
+    showPaper();
+    state.active = false;
     take(centred());
   }
 
   function handDrawing(canvas) {
-    let last = null;
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      last = cursor = under(event);
-      pen(cursor);
-      drawn();
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      if (last === null) return;
-      const now = under(event);
-      const [x, y] = [last % SIDE, Math.floor(last / SIDE)];
-      const [dx, dy] = [(now % SIDE) - x, Math.floor(now / SIDE) - y];
-      const count = Math.max(Math.abs(dx), Math.abs(dy), 1);
-      for (let n = 1; n <= count; n++) {
-        pen(Math.round(y + (n * dy) / count) * SIDE + Math.round(x + (n * dx) / count));
+    drags(
+      canvas,
+      (event) => {
+        cursor = under(event);
+        pen(cursor);
+        drawn();
+        return cursor;
+      },
+      (event, last) => {
+        cursor = under(event);
+        const [x, y] = [last % SIDE, Math.floor(last / SIDE)];
+        const [dx, dy] = [(cursor % SIDE) - x, Math.floor(cursor / SIDE) - y];
+        const count = Math.max(Math.abs(dx), Math.abs(dy), 1);
+        for (let n = 1; n <= count; n++) {
+          pen(Math.round(y + (n * dy) / count) * SIDE + Math.round(x + (n * dx) / count));
+        }
+        drawn();
+        return cursor;
+      },
+    );
+    keys(canvas, (key) => {
+      const place = step(key, cursor);
+      if (place !== null) {
+        cursor = place;
+        showPaper();
+        say(`${spot(cursor)}, ${paper[cursor] > 0.5 ? "ink" : "paper"}`);
+      } else if (key === " ") {
+        pen(cursor);
+        drawn();
+      } else if (key === "Delete" || key === "Backspace") {
+        rub(cursor);
+        drawn();
+      } else {
+        return false;
       }
-      last = cursor = now;
-      drawn();
+      return true;
     });
-    for (const name of ["pointerup", "pointercancel"]) {
-      canvas.addEventListener(name, () => (last = null));
-    }
-    canvas.addEventListener("keydown", (event) => {
-      const place = step(event.key, cursor);
-      if (place !== null) cursor = place;
-      else if (event.key === " ") pen(cursor);
-      else if (event.key === "Delete" || event.key === "Backspace") rub(cursor);
-      else return;
-      event.preventDefault();
-      drawn();
-    });
-    for (const name of ["focus", "blur"]) canvas.addEventListener(name, drawn);
+    for (const name of ["focus", "blur"]) canvas.addEventListener(name, showPaper);
   }
 
   // --- the page -------------------------------------------------------------------------------------
 
+  function option(value, text) {
+    const element = document.createElement("option");
+    element.value = value;
+    element.textContent = text;
+    return element;
+  }
+
+  /** A radio button under a picture. */
   function choice(name, picture, chosen) {
     const label = document.createElement("label");
     const input = document.createElement("input");
@@ -393,6 +465,16 @@ const Playground = (() => {
     label.append(input, picture);
     find("digits").append(label);
     return input;
+  }
+
+  /** Light or dark as it was chosen in the book, which keeps it here. */
+  function dress() {
+    try {
+      const mode = localStorage.getItem("mode");
+      if (mode === "light" || mode === "dark") document.documentElement.dataset.theme = mode;
+    } catch {
+      // Not to be had where cookies are blocked.
+    }
   }
 
   function build() {
@@ -408,16 +490,15 @@ const Playground = (() => {
     });
     const own = document.createElement("span");
     own.textContent = "draw";
-    choice("draw one", own, () => {
+    choice("draw", own, () => {
       find("drawing").hidden = false;
       drawn();
     });
 
     for (const [name, { title }] of Object.entries(ATTACKS)) find("attack").append(option(name, title));
     find("target").append(option("any", "any other digit"));
-    for (let digit = 0; digit < model.classes; digit++) find("target").append(option(digit, digit));
-    find("target").value = "6";
     for (let digit = 0; digit < model.classes; digit++) {
+      find("target").append(option(digit, digit));
       const row = find("probabilities").tBodies[0].insertRow();
       row.innerHTML =
         `<th scope="row">${digit}</th><td></td><td></td>` +
@@ -430,18 +511,26 @@ const Playground = (() => {
       document.querySelector(".layers").append(figure);
     }
 
-    const again = () => {
-      offer();
-      take(state.original);
-    };
-    find("attack").addEventListener("change", again);
-    find("target").addEventListener("change", () => take(state.original));
-    find("size").addEventListener("input", () => {
-      tell();
-      if (attacked() || attack().byHand) run();
+    find("attack").addEventListener("change", () => {
+      if (byHand()) stay(state.place);
+      else update();
     });
-    find("run").addEventListener("click", run);
-    find("undo").addEventListener("click", () => take(state.original));
+    find("target").addEventListener("change", () => update());
+    find("size").addEventListener("input", () => {
+      attack().slider.value = size();
+      state.active = true;
+      update();
+    });
+    find("run").addEventListener("click", () => {
+      toss();
+      state.active = true;
+      update();
+    });
+    find("reset").addEventListener("click", () => {
+      state.active = false;
+      if (byHand()) stay(state.place);
+      else update();
+    });
     find("wipe").addEventListener("click", () => {
       paper.fill(0);
       drawn();
@@ -449,23 +538,11 @@ const Playground = (() => {
     handPixel(find("result"));
     handDrawing(find("pad"));
 
-    // Light or dark as it was chosen in the book, which keeps it here.
-    let theme = null;
-    try {
-      theme = localStorage.getItem("theme");
-    } catch {
-      // Not to be had where cookies are blocked.
-    }
-    if (theme !== "light" && theme !== "dark") {
-      theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-    }
-    document.documentElement.dataset.theme = theme;
-
-    inputs[0].checked = true;
-    state.original = given[0];
-    offer();
-    take(given[0]);
+    dress();
+    toss();
     find("playground").hidden = false;
+    inputs[0].checked = true;
+    take(given[0]);
   }
 
   build();
