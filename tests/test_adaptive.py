@@ -594,7 +594,9 @@ def test_a_score_at_the_threshold_does_not_pass() -> None:
     above = float(np.nextafter(np.float32(1), np.float32(2)))
     passing = adaptive_pgd(TWO, IMAGES, labels, score=score, threshold=above, **arguments)
     assert passing.success.mean() > 0.5
-    assert not adaptive_pgd(TWO, IMAGES, labels, score=score, threshold=1, **arguments).success.any()
+    result = adaptive_pgd(TWO, IMAGES, labels, score=score, threshold=1, **arguments)
+    assert not result.success.any()
+    np.testing.assert_array_equal(result.iterations, np.full(60, 9))  # nor does it stop there
 
 
 @pytest.mark.parametrize("broken", [np.nan, -np.inf])
