@@ -17,7 +17,7 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
-from sklearn.metrics import ConfusionMatrixDisplay
+from sklearn.metrics import ConfusionMatrixDisplay, roc_curve
 
 from advlib._checks import check_images, check_integer, check_labels, check_same_shape
 
@@ -1170,4 +1170,127 @@ def roc_curves(
         figure.supylabel("adversarial digits flagged", fontsize=9)
         handles, labels = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+        return figure
+
+
+def readings(rows: Mapping[str, tuple[np.ndarray, np.ndarray]], *, noise: Sequence[str] = ()) -> Figure:
+    """Images, one below the other, each beside the probability that a network gives to each class.
+
+    Parameters
+    ----------
+    rows : mapping from a name to (image, probabilities)
+        float32 (height, width, 1) on the pixel scale [0, 1], and float (classes,).
+    noise : sequence of str
+        The names that are controls: drawn in the colour of noise, all others in that of attacks.
+
+    Returns
+    -------
+    Figure
+        The largest probability of each row has its number.
+
+    Raises
+    ------
+    ValueError
+        If there is no row, an image is not of that form, probabilities do not lie in [0, 1], or a
+        name is unknown.
+    """
+    colours = _colours(list(rows), (), noise)
+    if not rows:
+        raise ValueError("rows must hold at least one image, got none")
+    height = 0.35 + 1.45 * len(rows)
+    with _figure(len(rows), 2, height=height) as (figure, axes):
+        axes[0, 0].get_gridspec().set_width_ratios([1, 2.6])
+        for (left, right), (name, (image, probabilities)) in zip(axes, rows.items(), strict=True):
+            probabilities = np.asarray(probabilities, np.float64)
+            if probabilities.ndim != 1 or not ((probabilities >= 0) & (probabilities <= 1)).all():
+                raise ValueError(f"rows must hold vectors of probabilities, {name} does not")
+            _show_digit(left, _grey(np.asarray(image)[None], "rows")[0, ..., 0], name)
+            bars = right.bar(np.arange(probabilities.size), probabilities, color=colours[name])
+            best = int(probabilities.argmax())
+            right.annotate(
+                f"{probabilities[best]:.0%}",
+                (best, probabilities[best]),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+            )
+            bars[best].set(edgecolor="black", linewidth=1.2)
+            right.set(ylim=(0, 1.15), yticks=(0, 0.5, 1), xticks=range(probabilities.size))
+            right.yaxis.set_major_formatter(PercentFormatter(1))
+            right.set_ylabel("probability", fontsize=9)
+            right.grid(axis="x", visible=False)
+        axes[-1, 1].set_xlabel("class")
+        return figure
+
+
+def threshold(
+    clean: np.ndarray,
+    attacked: np.ndarray,
+    at: float,
+    *,
+    edges: np.ndarray,
+    label: str,
+    smallest: float,
+) -> Figure:
+    """Two distributions of a score, a threshold, and the point to which it leads on the ROC curve.
+
+    Parameters
+    ----------
+    clean, attacked : array, float, (n,) and (m,)
+        Scores of clean images and of adversarial ones.
+    at : float
+        The threshold: what reaches it is flagged.
+    edges : array, float, (bins + 1,)
+        Of the bins, rising from above 0, drawn on a logarithmic scale. Scores beyond them are counted
+        in the outermost bins.
+    label : str
+        Of the score.
+    smallest : float
+        Where the ROC curve's logarithmic axis begins, above 0.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If scores are not vectors of numbers, or the edges do not rise from above 0.
+    """
+    edges = np.asarray(edges, np.float64)
+    if edges.ndim != 1 or edges.size < 2 or not (np.diff(edges, prepend=0) > 0).all():
+        raise ValueError("edges must be at least two numbers that rise from above 0")
+    kinds = {"clean": np.asarray(clean, np.float64), "attacked": np.asarray(attacked, np.float64)}
+    for name, scores in kinds.items():
+        if scores.ndim != 1 or scores.size == 0 or np.isnan(scores).any():
+            raise ValueError(f"{name} must be a vector of numbers, got shape {scores.shape}")
+    colours = {"clean": CLEAN, "attacked": ADVERSARIAL}
+    names = {"clean": "clean", "attacked": "adversarial"}
+    shares = {name: float(np.mean(scores >= at)) for name, scores in kinds.items()}
+    false, true, _ = roc_curve(
+        np.repeat([False, True], [kinds["clean"].size, kinds["attacked"].size]),
+        np.concatenate(list(kinds.values())),
+        drop_intermediate=False,
+    )
+    with _figure(1, 2, height=3.1) as (figure, axes):
+        left, right = axes[0]
+        for name, scores in kinds.items():
+            inside = np.clip(scores, edges[0], edges[-1])
+            weights = np.full(inside.size, 1 / inside.size)
+            left.hist(inside, edges, weights=weights, color=colours[name], alpha=0.6, label=names[name])
+        left.axvspan(at, edges[-1], color="black", alpha=0.08, linewidth=0, label="flagged")
+        left.axvline(at, color="black")
+        left.set(xscale="log", xlim=(edges[0], edges[-1]), xlabel=label, ylabel="share of the digits")
+        left.xaxis.set_major_formatter("{x:g}")
+        left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
+        right.step(np.maximum(false, smallest / 10), true, where="post", color="0.35")
+        right.plot(max(shares["clean"], smallest), shares["attacked"], "o", color="black", clip_on=False)
+        right.set(xscale="log", xlim=(smallest, 1), ylim=(-0.03, 1.03))
+        right.set(xlabel="clean digits flagged", ylabel="adversarial digits flagged")
+        right.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:g}%")
+        right.yaxis.set_major_formatter(PercentFormatter(1))
+        left.set_title(f"threshold {at:.3g}", fontsize=9)
+        right.set_title(f"clean {shares['clean']:.1%}, adversarial {shares['attacked']:.1%}", fontsize=9)
         return figure

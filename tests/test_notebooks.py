@@ -1,16 +1,20 @@
 """The notebooks as files: paired, executed in order, complete, described, and their solutions run."""
 
+import base64
+import io
 import re
 from pathlib import Path
 from typing import Any
 
 import jupytext
 import nbformat
+import numpy as np
+import PIL.Image
 import pytest
 import yaml
 from nbclient import NotebookClient
 
-from tools import repository
+from tools import notebooks, repository
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -83,15 +87,41 @@ def test_size(path: Path) -> None:
 def test_every_figure_has_a_caption_and_a_description(path: Path) -> None:
     figures = 0
     for cell in code(path):
-        images = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+        shown = [output.get("data", {}) for output in cell.outputs]
+        images = sum("image/png" in data for data in shown)
+        sliders = [data["text/html"] for data in shown if 'class="slider"' in data.get("text/html", "")]
         settings = cell.metadata.get("mystnb", {})
-        assert len(images) == ("figure" in settings), f"one figure a cell, described: {cell.source}"
-        if images:
+        assert images + len(sliders) == ("figure" in settings), f"one figure a cell: {cell.source}"
+        # A slider brings a description for each of its figures.
+        assert images == ("image" in settings), f"a figure is described in its cell: {cell.source}"
+        if "figure" in settings:
             figures += 1
             assert len(settings["figure"]["caption"]) > 20
             assert re.fullmatch(r"fig-[a-z-]+", settings["figure"]["name"])
-            assert len(settings["image"]["alt"]) > 60
+        descriptions = [settings["image"]["alt"]] if images else []
+        for html in sliders:
+            descriptions += re.findall(r'"description": "(.*?)"', html)
+        assert all(len(description) > 60 for description in descriptions)
+        assert len(set(descriptions)) == len(descriptions)
     assert figures > 0
+
+
+@pytest.mark.parametrize("form", ["image/png", "text/html"])
+def test_stored_figures_are_made_smaller_and_look_the_same(form: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4, (60, 60, 3), np.uint8) * 80
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "PNG")
+    png = base64.b64encode(file.getvalue()).decode()
+    around = ("", "\n") if form == "image/png" else ('<img src="data:image/png;base64,', '"> and more')
+    data = {form: around[0] + png + around[1], "text/plain": png}
+    notebooks.shrink(data)
+    assert data["text/plain"] == png
+    assert data[form].startswith(around[0])
+    assert data[form].endswith(around[1])
+    smaller = data[form].removeprefix(around[0]).removesuffix(around[1])
+    assert len(smaller) < len(png)
+    image = PIL.Image.open(io.BytesIO(base64.b64decode(smaller, validate=True)))
+    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), pixels)
 
 
 @every_notebook

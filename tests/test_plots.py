@@ -1,6 +1,7 @@
 """Figures show what they are given, and pyplot does not keep them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -373,3 +374,68 @@ def test_change_maps_have_a_scale_for_each_layer() -> None:
     scaled = plots.change_maps(images, maps, scales={"conv1": 9.0, "conv2": 3.0})
     assert scaled.axes[2].images[0].get_clim() == (-9, 9)
     assert scaled.axes[2].get_ylabel() == "conv1\nto 9"
+
+
+def test_readings_show_each_image_beside_its_probabilities() -> None:
+    images = np.random.default_rng(0).random((2, 28, 28, 1), np.float32)
+    shares = np.array([[0.1, 0.7, 0.2], [1.0, 0.0, 0.0]])
+    figure = plots.readings(
+        {"attack": (images[0], shares[0]), "signs": (images[1], shares[1])}, noise=["signs"]
+    )
+    left, right = figure.axes[::2], figure.axes[1::2]
+    assert [axes.get_title() for axes in left] == ["attack", "signs"]
+    for axes, image in zip(left, images, strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), image[..., 0])
+    heights = [[bar.get_height() for bar in axes.patches] for axes in right]
+    np.testing.assert_array_equal(heights, shares)
+    assert [axes.texts[0].get_text() for axes in right] == ["70%", "100%"]
+    assert [axes.texts[0].xy[0] for axes in right] == [1, 0]
+    colours = [to_hex(axes.patches[0].get_facecolor()).upper() for axes in right]
+    assert colours == [plots.ADVERSARIAL, plots.NOISE]
+
+
+@pytest.mark.parametrize(
+    ("rows", "noise", "message"),
+    [
+        ({}, [], "rows must hold at least one image"),
+        ({"a": (np.zeros((28, 28, 1), np.float32), [0.5, 1.5])}, [], "a does not"),
+        ({"a": (np.zeros((28, 28, 1), np.float32), [[1.0]])}, [], "a does not"),
+        ({"a": (np.zeros((28, 28, 3), np.float32), [1.0])}, [], "rows must be grey"),
+        ({"a": (np.zeros((28, 28, 1), np.float32), [1.0])}, ["b"], "noise must be a list of some of a"),
+    ],
+)
+def test_bad_readings_are_named(rows: Any, noise: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plots.readings(rows, noise=noise)
+
+
+def test_threshold_shades_what_it_flags_and_marks_its_point() -> None:
+    clean, attacked = np.array([1.0, 2.0, 3.0, 4.0]), np.array([3.0, 5.0])
+    edges = np.array([1.0, 2.5, 3.5, 4.5])
+    figure = plots.threshold(clean, attacked, 3.0, edges=edges, label="error", smallest=0.01)
+    left, right = figure.axes
+    bars = [bar.get_height() for bar in left.patches]
+    np.testing.assert_allclose(bars[:6], [0.5, 0.25, 0.25, 0, 0.5, 0.5])  # 5 lies in the last bin
+    assert left.lines[0].get_xdata()[0] == 3.0
+    shade = left.patches[-1].get_extents().transformed(left.transData.inverted())
+    assert (shade.x0, shade.x1) == pytest.approx((3.0, 4.5))
+    curve, point = right.lines
+    assert (point.get_xdata()[0], point.get_ydata()[0]) == (0.5, 1.0)  # what equals it is flagged
+    places = set(zip(curve.get_xdata(), curve.get_ydata(), strict=True))
+    assert {(0.001, 0.5), (0.25, 0.5), (0.5, 1.0), (1.0, 1.0)} <= places
+    assert (left.get_title(), right.get_title()) == ("threshold 3", "clean 50.0%, adversarial 100.0%")
+
+
+@pytest.mark.parametrize(
+    ("clean", "edges", "message"),
+    [
+        ([1.0, np.nan], [1.0, 2.0], "clean must be a vector of numbers"),
+        ([], [1.0, 2.0], "clean must be a vector of numbers"),
+        ([[1.0]], [1.0, 2.0], "clean must be a vector of numbers"),
+        ([1.0], [0.0, 2.0], "edges must be at least two numbers that rise from above 0"),
+        ([1.0], [2.0, 1.0], "edges must be at least two numbers that rise from above 0"),
+    ],
+)
+def test_bad_scores_are_named(clean: Any, edges: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plots.threshold(np.array(clean), np.ones(2), 1.0, edges=edges, label="error", smallest=0.01)

@@ -9,6 +9,7 @@ written only when a byte of it changed.
 import base64
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from nbclient.exceptions import CellExecutionError
 from advlib import data
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+PNG = re.compile(r"iVBORw0KGgo[A-Za-z0-9+/]+=*")  # every PNG begins so in base64
 
 
 def smaller(png: str) -> str:
@@ -31,7 +33,15 @@ def smaller(png: str) -> str:
     image = PIL.Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     file = io.BytesIO()
     image.quantize(256, dither=PIL.Image.Dither.NONE).save(file, "PNG", optimize=True)
-    return base64.b64encode(file.getvalue()).decode() + "\n"
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def shrink(data: dict[str, str]) -> None:
+    """Store every figure of an output with fewer bytes: by itself, or under a slider."""
+    if "image/png" in data:
+        data["image/png"] = smaller(data["image/png"]) + "\n"
+    if "text/html" in data:
+        data["text/html"] = PNG.sub(lambda png: smaller(png.group()), data["text/html"])
 
 
 def execute(source: Path) -> bool:
@@ -51,8 +61,7 @@ def execute(source: Path) -> bool:
     client.execute(stderr=subprocess.DEVNULL)  # TensorFlow's chatter; errors come as messages
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                output.data["image/png"] = smaller(output.data["image/png"])
+            shrink(output.get("data", {}))
     notebook.metadata.language_info.pop("version", None)
     after = nbformat.writes(notebook) + "\n"
     if after != before:

@@ -1,0 +1,102 @@
+"""Figures under a slider, for a cell whose value the reader moves."""
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from advlib._checks import check_integer
+
+# Runs where the output is shown: on the site, in JupyterLab, in Colab. Only then is there anything to
+# move; where scripts do not run, the one frame in the markup stays, a plain figure.
+_SCRIPT = """
+(() => {
+  const box = document.currentScript.previousElementSibling;
+  const { label, start, frames } = FRAMES;
+  const picture = box.querySelector("img");
+  const first = picture.src;
+  const row = document.createElement("label");
+  row.style.cssText = "display: flex; gap: 0.75em; align-items: center; max-width: 44em";
+  const slider = document.createElement("input");
+  Object.assign(slider, { type: "range", min: 0, max: frames.length - 1, value: start });
+  slider.style.cssText = "flex: 1; min-width: 0; min-height: 2em; margin: 4px";
+  const shown = document.createElement("output");
+  shown.style.cssText = "min-width: 4em; font-variant-numeric: tabular-nums";
+  const show = () => {
+    const frame = frames[slider.value];
+    picture.src = frame.png ? "data:image/png;base64," + frame.png : first;
+    picture.alt = frame.description;
+    shown.textContent = frame.value;
+    slider.setAttribute("aria-valuetext", frame.value);
+  };
+  slider.addEventListener("input", show);
+  row.append(label, slider, shown);
+  box.append(row);
+  show();
+})();
+"""
+
+
+class Slider:
+    """Figures of one kind, drawn beforehand, that a slider leafs through.
+
+    As the last line of a cell it is shown as a picture with a slider below; without JavaScript it is
+    the picture at which the slider starts. It needs no kernel, no network and no extension.
+
+    Parameters
+    ----------
+    frames : sequence of (value, figure, description)
+        From left to right: what stands beside the slider, the figure there, all of one size, and
+        what it shows for those who cannot see it.
+    label : str
+        Name of what the slider moves.
+    start : int
+        Index of the frame that is shown first.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two frames, the figures differ in size, a description is empty, or
+        `start` is no frame's index.
+    """
+
+    def __init__(self, frames: Sequence[tuple[str, Figure, str]], *, label: str, start: int = 0) -> None:
+        if len(frames) < 2:
+            raise ValueError(f"frames must be at least two, got {len(frames)}")
+        sizes = {tuple(figure.get_size_inches() * figure.dpi) for _, figure, _ in frames}
+        if len(sizes) > 1:
+            raise ValueError(f"frames must be figures of one size, got {sorted(sizes)} pixels")
+        if not all(description.strip() for *_, description in frames):
+            raise ValueError("frames must each have a description")
+        self.label = label
+        self.start = check_integer(start, "start", low=0, high=len(frames) - 1)
+        self.frames = [
+            {"value": value, "png": _png(figure), "description": description}
+            for value, figure, description in frames
+        ]
+
+    def __repr__(self) -> str:
+        return f"Slider({self.label}: {self.frames[0]['value']} to {self.frames[-1]['value']})"
+
+    def _repr_html_(self) -> str:
+        first = self.frames[self.start]
+        frames = list(self.frames)
+        frames[self.start] = {**first, "png": ""}  # it is in the markup
+        content = {"label": self.label, "start": self.start, "frames": frames}
+        # "</" would end the script wherever it stands.
+        script = _SCRIPT.replace("FRAMES", json.dumps(content, ensure_ascii=False).replace("</", r"<\/"))
+        return (
+            '<div class="slider">'
+            f'<img src="data:image/png;base64,{first["png"]}" alt="{html.escape(first["description"])}">'
+            f"</div><script>{script}</script>"
+        )
+
+
+def _png(figure: Figure) -> str:
+    """The figure as PNG in base64, at its own size and resolution."""
+    file = io.BytesIO()
+    figure.savefig(file, dpi="figure", facecolor="white", metadata={"Software": None})
+    return base64.b64encode(file.getvalue()).decode()
