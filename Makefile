@@ -12,7 +12,8 @@ PYTHON ?= $(shell for python in python3.12 python3.13 python3.11 python3 python;
 
 PACKAGE := $(wildcard advlib/*.py advlib/*/*.py advlib/weights/*)
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
-BOOK := _config.yml _toc.yml $(NOTEBOOKS) $(wildcard book/*.* book/_static/* book/_static/*/* book/site/*/*)
+BOOK := _config.yml _toc.yml CONTRIBUTING.md $(NOTEBOOKS) \
+	$(wildcard book/*.* book/_static/* book/_static/*/* book/site/*.* book/site/*/*)
 
 # Kernels run in notebooks/, so a relative folder must not stay relative.
 ifneq ($(ADVLIB_DATA_DIR),)
@@ -37,7 +38,7 @@ help:
 	@echo "make test              unit tests, every notebook, the site"
 	@echo "make notebooks         execute every notebook again, in order, and store the outputs"
 	@echo "make notebook NAME=01  execute one"
-	@echo "make weights           compute again whatever is shipped (some 50 minutes)"
+	@echo "make weights           compute again whatever is shipped (some 40 minutes)"
 	@echo "make lint              format, code, types, pairs"
 	@echo "make lock              resolve the dependencies again into requirements.lock"
 	@echo "make repository URL=https://github.com/owner/name   set the public address (URL= clears it)"
@@ -72,19 +73,19 @@ _build/assets/katex/katex.min.css: book/package.json book/package-lock.json $(VE
 	@cp _build/npm/node_modules/katex/dist/fonts/*.woff2 _build/assets/katex/fonts
 	@cp _build/npm/node_modules/katex/dist/katex.min.css $@
 
-# What the playground takes from the package: weights, ten digits, a figure. Of one choice of data at a time.
-$(PASSED)/playground: tools/playground.py $(wildcard advlib/*.py advlib/weights/classifier*) $(VENV)/installed
+# What the site takes from the package: the playground's network, ten digits, figures. Of one choice of data at a time.
+$(PASSED)/exports: tools/exports.py $(wildcard advlib/*.py advlib/weights/classifier*) $(VENV)/installed
 	@echo "== Exporting the network for the playground"
-	@rm -f _build/passed/*/playground
+	@rm -f _build/passed/*/exports
 	@mkdir -p $(@D)
-	@$(BIN)/python tools/playground.py _build/site/playground 2>_build/playground.log || { cat _build/playground.log; exit 1; }
+	@$(BIN)/python tools/exports.py _build/site 2>_build/exports.log || { cat _build/exports.log; exit 1; }
 	@touch $@
 
 # Always from scratch: a warning of a page that has not changed would go unseen.
-_build/html/built: $(BOOK) _build/assets/katex/katex.min.css $(PASSED)/playground
+_build/html/built: $(BOOK) tools/book.py _build/assets/katex/katex.min.css $(PASSED)/exports
 	@echo "== Building the site (warnings are errors)"
 	@rm -rf _build/html _build/.doctrees
-	@PATH="$(CURDIR)/$(BIN):$$PATH" jupyter-book build . --all --warningiserror --nitpick --keep-going --quiet >/dev/null
+	@$(BIN)/python tools/book.py
 	@touch $@
 
 book: _build/html/built

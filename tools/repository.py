@@ -3,8 +3,9 @@
     python tools/repository.py https://github.com/owner/name
     python tools/repository.py ""
 
-`_config.yml` holds the address (`repository.url`); the buttons of the site, the setup cell of each
-notebook and the marked lines of the README and the landing page follow from it.
+`_config.yml` holds the address (`repository.url`); the buttons of the site, its own address on GitHub
+Pages, the setup cell of each notebook, the citation file and the marked lines of the README and the
+landing page follow from it.
 """
 
 import re
@@ -41,18 +42,45 @@ def how_to_get(url: str) -> str:
     )
 
 
+def picture(preview: str) -> str:
+    """The marked line of a page's head: the picture of a link to it."""
+    return f'<meta property="og:image" content="{preview}">' if preview else ""
+
+
+def cited(url: str, site: str) -> str:
+    """The marked lines of the citation file."""
+    return f'repository-code: "{url}"\nurl: "{site}"\n' if url else ""
+
+
+def site_address(url: str) -> str:
+    """Where GitHub Pages publishes the site of a repository; empty where none is known."""
+    if not url:
+        return ""
+    owner, name = url.removeprefix("https://github.com/").split("/")
+    host = f"{owner.lower()}.github.io"
+    return f"https://{host}/" if name.lower() == host else f"https://{host}/{name}/"
+
+
 def set_address(url: str, root: Path = ROOT) -> None:
     """Write the address, or its absence, into every file that needs it."""
     if url and (not ADDRESS.fullmatch(url) or url.endswith(".git")):
         raise ValueError(f"URL must look like https://github.com/owner/name or be empty, got {url!r}")
     known = str(bool(url)).lower()
+    site = site_address(url)
+    preview = f"{site}preview.png" if site else ""
     changes = {
         root / "_config.yml": {
+            r"^(  baseurl: )[^\n]*": f'"{site}"',
+            r"^(    ogp_site_url: )[^\n]*": f'"{site}"',
+            r"^(    ogp_image: )[^\n]*": f'"{preview}"',
             r"^(  url: )[^\n]*": f'"{url}"',
             r"^(  colab_url: )[^\n]*": f'"{COLAB if url else ""}"',
             r"^(  use_repository_button: )[^\n]*": known,
             r"^(  use_issues_button: )[^\n]*": known,
-        }
+        },
+        root / "CITATION.cff": {r"(# repository\n).*?(?=# end of repository)": cited(url, site)},
+        root / "book" / "site" / "index.html": {MARKED: picture(preview)},
+        root / "book" / "site" / "playground" / "index.html": {MARKED: picture(preview)},
     }
     for notebook in sorted((root / "notebooks").glob("*.ipynb")):
         changes[notebook] = changes[notebook.with_suffix(".md")] = {SETUP: url}
