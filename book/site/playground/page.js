@@ -16,13 +16,13 @@ const Playground = (() => {
 
   /* The sliders: what they mean, and where they are; attacks of the same kind share one. */
   const haze = { name: "ε, the most that a pixel may change", max: 0.5, step: 0.01, value: 0.2, digits: 2 };
-  const budget = { name: "pixels that may change", max: 112, step: 2, value: 112, digits: 0 };
+  const budget = { name: "pixels that may change (112: one in seven, as in the paper)", max: 112, step: 2, value: 112, digits: 0 };
   const shade = { name: "ink of the pixel", max: 1, step: 0.01, value: 0, digits: 2 };
 
   /* The attacks; each gives the images after every step. */
   const ATTACKS = {
     fgsm: {
-      title: "Fast gradient sign method (FGSM)",
+      title: "Fast gradient sign (FGSM)",
       explanation: "One step: every pixel moves by ε as its gradient tells, as far as paper and full ink allow.",
       chapter: ["2", "02_fast_gradient_sign"],
       slider: haze,
@@ -32,7 +32,7 @@ const Playground = (() => {
     },
     iterated: {
       title: "Iterated FGSM",
-      explanation: "Twenty small steps, each with a new gradient, that never leave the box of ε around the original.",
+      explanation: "Twenty small steps, each with a new gradient; no pixel ends up further than ε from where it was.",
       chapter: ["2", "02_fast_gradient_sign"],
       slider: haze,
       aims: true,
@@ -42,17 +42,17 @@ const Playground = (() => {
     jsma: {
       title: "Saliency map (JSMA)",
       explanation:
-        "Two pixels at a time become ink, until the target is read or no more may change. With any other digit, the one that is second now.",
+        "Two pixels at a time become ink, until the target is read or no more may change. With any other digit, the target is the one that is second now.",
       chapter: ["3", "03_jsma"],
       slider: budget,
       aims: true,
-      make: (image, { size, target, second }) =>
-        Network.jsma(model, image, { target: target ?? second, pixels: size }),
+      needsTarget: true,
+      make: (image, { size, target }) => Network.jsma(model, image, { target, pixels: size }),
     },
     pixel: {
       title: "One pixel, by hand",
       explanation:
-        "Click a pixel of the changed digit, and drag up or down; or tab to the picture, move with the arrow keys, and change the ink with + and −.",
+        "Click or tap a pixel of the changed digit: it flips between paper and ink. Keep hold and drag down for less ink, up for more. Or tab to the picture, move with the arrow keys, and change the ink with + and −.",
       chapter: ["4", "04_one_pixel"],
       slider: shade,
       make: function* (image, { size, place }) {
@@ -65,6 +65,7 @@ const Playground = (() => {
         "Every pixel moves by ε, up or down by the toss of a coin, as far as paper and full ink allow: what an attack must beat.",
       chapter: ["2", "02_fast_gradient_sign"],
       slider: haze,
+      button: "New noise",
       make: (image, { size, signs }) => Network.randomNoise(image, { epsilon: size, signs }),
     },
   };
@@ -72,10 +73,12 @@ const Playground = (() => {
   const middle = (SIDE / 2) * SIDE + SIDE / 2;
   const state = {
     original: null,
+    drawn: false, // so that nobody knows its true class
     before: null, // what the network makes of it
     changed: null,
     after: null,
     active: false, // whether an attack is on show
+    aim: null, // the class that it is to be read as
     job: 0, // tells a newer run from an older
     place: middle, // of the one pixel
     signs: null, // of the noise
@@ -155,11 +158,14 @@ const Playground = (() => {
   }
 
   function verdict(was, is, shares) {
+    const { active, drawn, aim, original } = state;
     const read = `${is} (${percent(shares[is])})`;
-    if (!state.active) return `Read as ${read}.`;
-    if (is === was) return `Still read as ${read}: not fooled.`;
-    if (target() === null) return `Fooled: the ${was} is read as ${read}.`;
-    return is === target() ? `Fooled: the ${was} is read as ${read}, the target.` : `Fooled, but not the target: the ${was} is read as ${read}.`;
+    if (!active && !original.some(Boolean)) return `Nothing is drawn yet. The network still gives ten answers: read as ${read}.`;
+    if (!active) return `Read as ${read}.`;
+    let goal = "";
+    if (aim !== null) goal = is === aim ? ", the target" : `; the target was ${aim}`;
+    if (is === was) return `Still read as ${read}${drawn ? "" : ": not fooled"}${goal}.`;
+    return drawn ? `Changed: what was read as ${was} is read as ${read}${goal}.` : `Fooled: the ${was} is read as ${read}${goal}.`;
   }
 
   const spot = (place) => `row ${Math.floor(place / SIDE) + 1}, column ${(place % SIDE) + 1}`;
@@ -199,7 +205,8 @@ const Playground = (() => {
       figure.querySelector("figcaption").textContent =
         `${layer.name}, ${layer.outDepth} filters of ${layer.outSize} × ${layer.outSize}: changed by ${percent(share)}`;
     }
-    document.querySelector(".layers").hidden = count === 0;
+    find("inside").hidden = count === 0;
+    find("unchanged").hidden = count !== 0;
 
     const words = ended ? verdict(was, is, second) : "Attacking …";
     find("verdict").textContent = words;
@@ -212,7 +219,7 @@ const Playground = (() => {
 
   /** The slider of the chosen attack and its targets, of which the digit that is read now is none. */
   function offer() {
-    const { slider, explanation, chapter, aims } = attack();
+    const { slider, explanation, chapter, aims, button = "Attack" } = attack();
     const [input, choice] = [find("size"), find("target")];
     Object.assign(input, { min: 0, max: slider.max, step: slider.step });
     input.value = slider.value;
@@ -224,6 +231,7 @@ const Playground = (() => {
     find("explanation").replaceChildren(`${explanation} `, link);
     for (const element of [choice, document.querySelector("label[for=target]")]) element.hidden = !aims;
     find("run").hidden = byHand();
+    find("run").textContent = button;
 
     const own = String(Network.argmax(state.before.logits));
     for (const option of choice.options) option.disabled = option.value === own;
@@ -245,7 +253,8 @@ const Playground = (() => {
       const { logits } = state.before;
       const label = Network.argmax(logits);
       const second = Network.argmax(logits.map((logit, k) => (k === label ? -Infinity : logit)));
-      const settings = { label, second, target: target(), size: size(), place: state.place, signs: state.signs };
+      state.aim = target() ?? (attack().needsTarget ? second : null);
+      const settings = { label, target: state.aim, size: size(), place: state.place, signs: state.signs };
       let shown = performance.now();
       for (last of attack().make(state.original, settings)) {
         if (performance.now() - shown < 30) continue;
@@ -265,8 +274,9 @@ const Playground = (() => {
   }
 
   /** Take another original. */
-  function take(image) {
+  function take(image, drawn) {
     state.original = image;
+    state.drawn = drawn;
     state.before = model.run(image);
     if (byHand()) stay(state.place);
     else update();
@@ -293,12 +303,17 @@ const Playground = (() => {
     update(`${spot(state.place)}, ink ${shade.value.toFixed(2)}. `);
   }
 
-  /** The pixel of a canvas under the pointer. */
+  /** The pixel at, or next to, a column and a row. */
+  const nearest = ([x, y]) => clip(y, 0, SIDE - 1) * SIDE + clip(x, 0, SIDE - 1);
+  const position = (place) => [place % SIDE, Math.floor(place / SIDE)];
+
+  /** Column and row under the pointer, which may have left the canvas. */
   function under(event) {
     const box = event.currentTarget.getBoundingClientRect();
-    const x = Math.floor((SIDE * (event.clientX - box.left)) / box.width);
-    const y = Math.floor((SIDE * (event.clientY - box.top)) / box.height);
-    return clip(y, 0, SIDE - 1) * SIDE + clip(x, 0, SIDE - 1);
+    return [
+      Math.floor((SIDE * (event.clientX - box.left)) / box.width),
+      Math.floor((SIDE * (event.clientY - box.top)) / box.height),
+    ];
   }
 
   /** Call `start` where a pointer goes down, and `move` with what it returned as long as it stays down. */
@@ -330,9 +345,8 @@ const Playground = (() => {
   function step(key, place) {
     const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     if (!(key in moves)) return null;
-    const [dx, dy] = moves[key];
-    const [x, y] = [(place % SIDE) + dx, Math.floor(place / SIDE) + dy];
-    return clip(y, 0, SIDE - 1) * SIDE + clip(x, 0, SIDE - 1);
+    const [[x, y], [dx, dy]] = [position(place), moves[key]];
+    return nearest([x + dx, y + dy]);
   }
 
   function handPixel(canvas) {
@@ -340,7 +354,7 @@ const Playground = (() => {
       canvas,
       (event) => {
         if (!byHand()) return null;
-        state.place = under(event);
+        state.place = nearest(under(event));
         const value = state.original[state.place] < 0.5 ? 1 : 0;
         colour(value);
         return { y: event.clientY, value };
@@ -363,18 +377,22 @@ const Playground = (() => {
 
   // --- drawing --------------------------------------------------------------------------------------
 
-  const distance = (i, place) => Math.hypot((i % SIDE) - (place % SIDE), Math.floor(i / SIDE) - Math.floor(place / SIDE));
+  const distance = (i, [x, y]) => Math.hypot((i % SIDE) - x, Math.floor(i / SIDE) - y);
 
-  /** Ink around a place, as a pen of about two pixels leaves it. */
-  function pen(place) {
-    paper.forEach((value, i) => {
-      paper[i] = Math.max(value, clip(1.7 - distance(i, place), 0, 1));
-    });
+  /** Ink from one column and row to another, as a pen of about two pixels leaves it; none beside the paper. */
+  function stroke([fromX, fromY], [toX, toY]) {
+    const count = Math.max(Math.abs(toX - fromX), Math.abs(toY - fromY), 1);
+    for (let n = 0; n <= count; n++) {
+      const point = [fromX + (n * (toX - fromX)) / count, fromY + (n * (toY - fromY)) / count].map(Math.round);
+      paper.forEach((value, i) => {
+        paper[i] = Math.max(value, clip(1.7 - distance(i, point), 0, 1));
+      });
+    }
   }
 
-  function rub(place) {
+  function rub(point) {
     paper.forEach((_, i) => {
-      if (distance(i, place) < 1.5) paper[i] = 0;
+      if (distance(i, point) < 1.5) paper[i] = 0;
     });
   }
 
@@ -402,30 +420,18 @@ const Playground = (() => {
   function drawn() {
     showPaper();
     state.active = false;
-    take(centred());
+    take(centred(), true);
   }
 
   function handDrawing(canvas) {
-    drags(
-      canvas,
-      (event) => {
-        cursor = under(event);
-        pen(cursor);
-        drawn();
-        return cursor;
-      },
-      (event, last) => {
-        cursor = under(event);
-        const [x, y] = [last % SIDE, Math.floor(last / SIDE)];
-        const [dx, dy] = [(cursor % SIDE) - x, Math.floor(cursor / SIDE) - y];
-        const count = Math.max(Math.abs(dx), Math.abs(dy), 1);
-        for (let n = 1; n <= count; n++) {
-          pen(Math.round(y + (n * dy) / count) * SIDE + Math.round(x + (n * dx) / count));
-        }
-        drawn();
-        return cursor;
-      },
-    );
+    const drag = (event, last) => {
+      const point = under(event);
+      cursor = nearest(point);
+      stroke(last, point);
+      drawn();
+      return point;
+    };
+    drags(canvas, (event) => drag(event, under(event)), drag);
     keys(canvas, (key) => {
       const place = step(key, cursor);
       if (place !== null) {
@@ -433,10 +439,10 @@ const Playground = (() => {
         showPaper();
         say(`${spot(cursor)}, ${paper[cursor] > 0.5 ? "ink" : "paper"}`);
       } else if (key === " ") {
-        pen(cursor);
+        stroke(position(cursor), position(cursor));
         drawn();
       } else if (key === "Delete" || key === "Backspace") {
-        rub(cursor);
+        rub(position(cursor));
         drawn();
       } else {
         return false;
@@ -459,7 +465,7 @@ const Playground = (() => {
   function choice(name, picture, chosen) {
     const label = document.createElement("label");
     const input = document.createElement("input");
-    Object.assign(input, { type: "radio", name: "digit", value: name });
+    Object.assign(input, { type: "radio", name: "digit", value: name, autocomplete: "off" });
     input.setAttribute("aria-label", name);
     input.addEventListener("change", chosen);
     label.append(input, picture);
@@ -485,13 +491,14 @@ const Playground = (() => {
       draw(picture, image, SIDE, ink);
       return choice(`${PLAYGROUND.label}, number ${i + 1}`, picture, () => {
         find("drawing").hidden = true;
-        take(image);
+        take(image, false);
       });
     });
     const own = document.createElement("span");
     own.textContent = "draw";
     choice("draw", own, () => {
       find("drawing").hidden = false;
+      find("pad").scrollIntoView({ block: "nearest" });
       drawn();
     });
 
@@ -511,20 +518,22 @@ const Playground = (() => {
       document.querySelector(".layers").append(figure);
     }
 
-    find("attack").addEventListener("change", () => {
-      if (byHand()) stay(state.place);
-      else update();
-    });
-    find("target").addEventListener("change", () => update());
-    find("size").addEventListener("input", () => {
-      attack().slider.value = size();
+    const start = () => {
       state.active = true;
       update();
+    };
+    find("attack").addEventListener("change", () => {
+      if (byHand()) stay(state.place);
+      else start();
+    });
+    find("target").addEventListener("change", start);
+    find("size").addEventListener("input", () => {
+      attack().slider.value = size();
+      start();
     });
     find("run").addEventListener("click", () => {
       toss();
-      state.active = true;
-      update();
+      start();
     });
     find("reset").addEventListener("click", () => {
       state.active = false;
@@ -542,7 +551,7 @@ const Playground = (() => {
     toss();
     find("playground").hidden = false;
     inputs[0].checked = true;
-    take(given[0]);
+    take(given[0], false);
   }
 
   build();
