@@ -6,6 +6,8 @@ import io
 import json
 from collections.abc import Sequence
 
+import matplotlib.image
+import numpy as np
 from matplotlib.figure import Figure
 
 from advlib._checks import check_integer
@@ -18,6 +20,10 @@ _SCRIPT = """
   const { label, start, frames } = FRAMES;
   const picture = box.querySelector("img");
   const first = picture.src;
+  // Below what a frame changes stands the first one; on paper, too.
+  const below = `#fff url(${first}) 0 0 / 100% 100% no-repeat content-box`;
+  picture.style.setProperty("background", below, "important");
+  picture.style.setProperty("print-color-adjust", "exact");
   const row = document.createElement("label");
   row.style.cssText = "display: flex; gap: 0.75em; align-items: center; max-width: 44em";
   const slider = document.createElement("input");
@@ -73,9 +79,14 @@ class Slider:
             raise ValueError("frames must each have a description")
         self.label = label
         self.start = check_integer(start, "start", low=0, high=len(frames) - 1)
+        pixels = [_pixels(figure) for _, figure, _ in frames]
+        first = pixels[self.start]
+        # Of all frames but the first shown, only what differs from it: a fraction of the bytes.
+        changes = [np.where((each != first).any(axis=-1, keepdims=True), each, 0) for each in pixels]
+        changes[self.start] = first
         self.frames = [
-            {"value": value, "png": _png(figure), "description": description}
-            for value, figure, description in frames
+            {"value": value, "png": _png(change), "description": description}
+            for (value, _, description), change in zip(frames, changes, strict=True)
         ]
 
     def __repr__(self) -> str:
@@ -95,8 +106,16 @@ class Slider:
         )
 
 
-def _png(figure: Figure) -> str:
-    """The figure as PNG in base64, at its own size and resolution."""
+def _pixels(figure: Figure) -> np.ndarray:
+    """The figure at its own size and resolution, uint8 (height, width, 4), opaque."""
     file = io.BytesIO()
-    figure.savefig(file, dpi="figure", facecolor="white", metadata={"Software": None})
+    figure.savefig(file, dpi="figure", facecolor="white")
+    file.seek(0)
+    return np.round(255 * matplotlib.image.imread(file)).astype(np.uint8)
+
+
+def _png(pixels: np.ndarray) -> str:
+    """An image, uint8 (height, width, 4), as PNG in base64."""
+    file = io.BytesIO()
+    matplotlib.image.imsave(file, pixels, format="png", metadata={"Software": None})
     return base64.b64encode(file.getvalue()).decode()

@@ -8,11 +8,12 @@ from typing import Any
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
 from advlib import attacks, classifier, data
-from tools import playground
+from tools import exports
 
 NODE = Path(sys.executable).parent / "node"
 NETWORK = Path(__file__).resolve().parents[1] / "book" / "site" / "playground" / "network.js"
@@ -49,7 +50,7 @@ def in_node(model: keras.Model, images: np.ndarray, *calls: dict[str, Any], fold
     script = folder / "driver.js"
     script.write_text(NETWORK.read_text(encoding="utf-8") + DRIVER, encoding="utf-8")
     pixels = images.reshape(len(images), -1).astype(np.float64).tolist()
-    question = {"model": playground.exported(model), "images": pixels, "calls": calls}
+    question = {"model": exports.exported(model), "images": pixels, "calls": calls}
     done = subprocess.run(
         [NODE, script], input=json.dumps(question), capture_output=True, text=True, check=False
     )
@@ -136,15 +137,20 @@ def test_noise_is_a_coin_and_stays_within_bounds(
 
 def test_what_is_exported(tmp_path: Path, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADVLIB_DATASET", "digits")
-    playground.main(tmp_path)
-    text = (tmp_path / "data.js").read_text(encoding="utf-8")
+    exports.main(tmp_path / "one")
+    text = (tmp_path / "one" / "playground" / "data.js").read_text(encoding="utf-8")
     content = json.loads(text.split(" = ", 1)[1].rstrip().rstrip(";"))
     assert content["dataset"] == "digits"
     assert len(content["digits"]) == 10
-    assert (tmp_path / "figure.png").stat().st_size > 5000
-    playground.main(tmp_path / "again")
-    for path in tmp_path.glob("*.*"):
-        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+    assert (tmp_path / "one" / "playground" / "figure.png").stat().st_size > 5000
+    with PIL.Image.open(tmp_path / "one" / "preview.png") as preview:
+        assert preview.size == (1200, 630)
+    exports.main(tmp_path / "again")
+    written = [path for path in (tmp_path / "one").rglob("*.*") if path.is_file()]
+    assert len(written) == 3
+    for path in written:
+        same = tmp_path / "again" / path.relative_to(tmp_path / "one")
+        assert same.read_bytes() == path.read_bytes()
 
 
 def test_without_mnist_there_are_digits_all_the_same(
@@ -157,6 +163,11 @@ def test_without_mnist_there_are_digits_all_the_same(
             raise data.DataUnavailableError("no source could be reached")
         return load(name)
 
+    monkeypatch.delenv("ADVLIB_DATASET", raising=False)
     monkeypatch.setattr(data, "load", unavailable)
-    assert playground.load().name == "digits"
+    assert exports.load().name == "digits"
     assert "scikit-learn's digits. no source could be reached" in capsys.readouterr().out
+    # Whoever asks for MNIST gets nothing else.
+    monkeypatch.setenv("ADVLIB_DATASET", "mnist")
+    with pytest.raises(data.DataUnavailableError):
+        exports.load()

@@ -1,13 +1,16 @@
 """The public address: one place holds it, everything else follows, and it can be cleared again."""
 
 import importlib.util
+import re
 import shutil
+import tomllib
 import types
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+import yaml
 from IPython.core.inputtransformer2 import TransformerManager
 
 from tools import repository
@@ -20,14 +23,16 @@ def copy(root: Path, tmp_path: Path) -> Path:
     """The files that hold the address, elsewhere."""
     for file in tracked(root):
         target = tmp_path / file.relative_to(root)
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target)
     return tmp_path
 
 
 def tracked(root: Path) -> list[Path]:
     notebooks = [*root.glob("notebooks/*.ipynb"), *root.glob("notebooks/*.md")]
-    return [root / "_config.yml", root / "README.md", root / "book" / "index.md", *notebooks]
+    heads = [root / "book" / "site" / "index.html", root / "book" / "site" / "playground" / "index.html"]
+    pages = [root / "README.md", root / "book" / "index.md", *heads]
+    return [root / "_config.yml", root / "CITATION.cff", *pages, *notebooks]
 
 
 def contents(root: Path) -> dict[str, str]:
@@ -52,6 +57,15 @@ def test_setting_and_clearing(copy: Path) -> None:
     with_address = contents(copy)
     assert 'colab_url: "https://colab.research.google.com"' in with_address["_config.yml"]
     assert "use_repository_button: true" in with_address["_config.yml"]
+    site = "https://some-owner.github.io/some.book/"
+    for line in (f'baseurl: "{site}"', f'ogp_site_url: "{site}"', f'ogp_image: "{site}preview.png"'):
+        assert line in with_address["_config.yml"]
+    for file in ("book/site/index.html", "book/site/playground/index.html"):
+        assert f'content="{site}preview.png"' in with_address[file]
+        assert "preview.png" not in without[file]
+    cited = yaml.safe_load(with_address["CITATION.cff"])
+    assert (cited["repository-code"], cited["url"]) == (URL, site)
+    assert not {"repository-code", "url"} & set(yaml.safe_load(without["CITATION.cff"]))
     for file in ("README.md", "book/index.md"):
         assert f"git clone {URL}" in with_address[file]
         assert "https://colab.research.google.com/github/some-owner/some.book" in with_address[file]
@@ -62,6 +76,18 @@ def test_setting_and_clearing(copy: Path) -> None:
 
     repository.set_address("", copy)
     assert contents(copy) == without
+
+
+@pytest.mark.parametrize(
+    ("url", "site"),
+    [
+        ("", ""),
+        ("https://github.com/Owner/Name", "https://owner.github.io/Name/"),
+        ("https://github.com/owner/owner.github.io", "https://owner.github.io/"),
+    ],
+)
+def test_address_of_the_site(url: str, site: str) -> None:
+    assert repository.site_address(url) == site
 
 
 @pytest.mark.parametrize(
@@ -123,3 +149,46 @@ def test_setup_cell_installs_advlib_alone_from_the_address(
     assert run_setup(copy, False, monkeypatch) == [
         f"%pip install --quiet --no-deps {URL}/archive/HEAD.zip"
     ]
+
+
+def read(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def test_version_is_the_same_wherever_it_is_cited(root: Path) -> None:
+    version = tomllib.loads(read(root / "pyproject.toml"))["project"]["version"]
+    cited = yaml.safe_load(read(root / "CITATION.cff"))
+    assert str(cited["version"]) == version
+    assert cited["title"] == yaml.safe_load(read(root / "_config.yml"))["title"]
+    assert f"version {version}" in read(root / "book" / "index.md")
+
+
+def test_commands_that_the_pages_name_exist(root: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", read(root / "Makefile"), re.MULTILINE))
+    for page in ("README.md", "CONTRIBUTING.md", "book/troubleshooting.md", "book/index.md"):
+        named = re.findall(r"(?:^|`)make((?: [a-z]+)+)", read(root / page), re.MULTILINE)
+        assert {name for names in named for name in names.split()} <= targets, page
+
+
+def test_files_that_the_guide_names_exist(root: Path) -> None:
+    for page in ("README.md", "CONTRIBUTING.md"):
+        for name in re.findall(
+            r"`((?:[a-z_.]+/)+[A-Za-z0-9_.-]*|[a-z_]+\.(?:yml|toml))`", read(root / page)
+        ):
+            if "09_" not in name:
+                assert (root / name).exists(), f"{page}: {name}"
+
+
+def test_messages_that_the_help_page_quotes_are_given_somewhere(root: Path) -> None:
+    sources = [*root.glob("advlib/**/*.py"), *root.glob("book/site/**/*.*"), root / "Makefile"]
+    said = "".join(read(file) for file in [*sources, *root.glob("notebooks/01*.md")])
+    # What stands in braces is filled in; what stands in two pieces is one.
+    said = re.sub(r'"\s*\n\s*f?"', "", said)
+    quoted = re.findall(r"```text\n(.*?)\n```", read(root / "book" / "troubleshooting.md"))
+    assert len(quoted) > 5
+    for message in quoted:
+        pieces = [piece.strip() for piece in message.split("…") if piece.strip()]
+        pattern = r".{0,40}".join(map(re.escape, pieces)).replace(
+            "mnist\\.npz", r"(?:mnist\.npz|\{MNIST_FILE\})"
+        )
+        assert re.search(pattern, said), message

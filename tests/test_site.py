@@ -1,11 +1,8 @@
 """The built site (`make book` first): links, weight, descriptions; in Chromium where there is one."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from advlib import attacks, classifier, metrics
-from tools import repository
+from tools import book, repository
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
@@ -40,6 +37,13 @@ def addresses(tag: Tag) -> list[str]:
     """Every address that a tag holds."""
     found = [str(tag[name]) for name in ("href", "src", "poster", "data") if tag.has_attr(name)]
     return found + [part.split()[0] for part in str(tag.get("srcset", "")).split(",") if part.strip()]
+
+
+def said(page: Path, selector: str, attribute: str) -> str:
+    """An attribute of the one tag of a page that a selector finds; empty where there is none."""
+    found = soup(page).select(selector)
+    assert len(found) <= 1, selector
+    return str(found[0][attribute]) if found else ""
 
 
 def test_the_site_is_there() -> None:
@@ -102,15 +106,45 @@ def test_chapter_shows_its_run_time_figures_and_outputs(page: Path) -> None:
         assert len(str(image["alt"])) > 60
 
 
+PICTURE = "meta[property='og:image']"
+
+
+@every_page
+def test_head_of_the_page(page: Path) -> None:
+    assert said(page, "html", "lang") == "en"
+    assert soup(page).select("title")[0].get_text().strip()
+    assert (page.parent / said(page, "link[rel=icon]", "href")).is_file()
+    if page.name not in {"search.html", "genindex.html"}:
+        assert 50 < len(said(page, "meta[name=description]", "content")) < 250
+        assert said(page, "meta[property='og:title']", "content")
+
+
+def test_titles_and_descriptions_tell_pages_apart() -> None:
+    pages = [page for page in PAGES if page.parent.name in {"book", "notebooks"}]
+    titles = {soup(page).select("title")[0].get_text() for page in pages}
+    descriptions = {said(page, "meta[name=description]", "content") for page in pages}
+    assert len(titles) == len(descriptions) == len(pages)
+
+
 def test_no_buttons_lead_astray_without_an_address() -> None:
     if not repository.stored_address():
         for page in CHAPTERS:
             assert "colab.research.google.com" not in page.read_text(encoding="utf-8")
             assert "github.com" not in str(soup(page).select(".article-header-buttons"))
+        assert not (SITE / "sitemap.xml").exists()
+        assert not any(said(page, PICTURE, "content") for page in PAGES)
 
 
 def test_with_an_address_buttons_and_links_follow(tmp_path: Path) -> None:
-    names = ["_config.yml", "_toc.yml", "README.md", "book", "notebooks"]
+    names = [
+        "_config.yml",
+        "_toc.yml",
+        "README.md",
+        "CITATION.cff",
+        "CONTRIBUTING.md",
+        "book",
+        "notebooks",
+    ]
     for name in names:
         source = ROOT / name
         if source.is_dir():
@@ -122,16 +156,7 @@ def test_with_an_address_buttons_and_links_follow(tmp_path: Path) -> None:
         (tmp_path / "_build" / name).symlink_to(ROOT / "_build" / name)
     url = "https://github.com/some-owner/some-book"
     repository.set_address(url, tmp_path)
-    build = subprocess.run(
-        ["jupyter-book", "build", ".", "--all", "--warningiserror", "--nitpick", "--quiet"],
-        cwd=tmp_path,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert build.returncode == 0, build.stderr
+    assert book.build(tmp_path) == ""
     for chapter in CHAPTERS:
         html = soup(tmp_path / "_build" / "html" / chapter.relative_to(SITE))
         links = [str(link["href"]) for link in html.find_all("a", href=True)]
@@ -139,7 +164,19 @@ def test_with_an_address_buttons_and_links_follow(tmp_path: Path) -> None:
         assert f"{colab}{chapter.stem}.ipynb" in links
         assert url in links
         assert f'REPOSITORY = "{url}"' in html.get_text()
-    assert f"git clone {url}" in soup(tmp_path / "_build" / "html" / "book" / "index.html").get_text()
+    site = tmp_path / "_build" / "html"
+    assert f"git clone {url}" in soup(site / "book" / "index.html").get_text()
+    # What search engines and previews of links need: absolute addresses.
+    home = "https://some-owner.github.io/some-book/"
+    listed = re.findall(r"<loc>(.*?)</loc>", (site / "sitemap.xml").read_text(encoding="utf-8"))
+    read = {str(page.relative_to(SITE)) for page in PAGES if page.parent.name in {"book", "notebooks"}}
+    assert sorted(listed) == sorted(home + page for page in read)
+    for page in read:
+        assert said(site / page, "link[rel=canonical]", "href") == home + page
+        assert said(site / page, "meta[property='og:url']", "content") == home + page
+    for page in (*read, "index.html", "playground/index.html"):
+        assert said(site / page, PICTURE, "content") == f"{home}preview.png"
+    assert (site / "preview.png").is_file()
 
 
 # --- in a browser ---------------------------------------------------------------------------------
@@ -249,6 +286,88 @@ def test_search_works_without_a_server(browser: Browser) -> None:
         assert visit.errors == []
 
 
+def test_the_first_page_leads_to_the_book(browser: Browser) -> None:
+    with Visit(browser, SITE / "index.html") as visit:
+        visit.page.wait_for_url("**/book/index.html")
+        assert visit.errors == []
+
+
+SLIDERS = [page for page in CHAPTERS if 'class="slider"' in page.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("page", SLIDERS, ids=lambda path: path.stem)
+def test_a_slider_leafs_through_its_figures(browser: Browser, page: Path) -> None:
+    with Visit(browser, page) as visit:
+        box = visit.page.locator(".slider")
+        slider, picture, shown = box.get_by_role("slider"), box.locator("img"), box.locator("output")
+        seen = []
+        slider.focus()
+        visit.page.keyboard.press("Home")
+        while True:
+            seen.append((picture.get_attribute("src"), picture.get_attribute("alt"), shown.inner_text()))
+            assert slider.get_attribute("aria-valuetext") == shown.inner_text()
+            assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 400
+            if slider.input_value() == slider.get_attribute("max"):
+                break
+            visit.page.keyboard.press("ArrowRight")
+        assert len(seen) > 5
+        for each in zip(*seen, strict=True):
+            assert len(set(each)) == len(seen)  # every step shows something else
+        assert visit.errors == []
+
+
+@pytest.mark.parametrize("page", SLIDERS, ids=lambda path: path.stem)
+def test_a_slider_is_a_figure_without_javascript(browser: Browser, page: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    opened = context.new_page()
+    opened.goto(page.as_uri())
+    assert opened.locator(".slider img").is_visible()
+    assert opened.locator(".slider input").count() == 0
+    context.close()
+
+
+def test_chapters_with_sliders() -> None:
+    assert {page.name[:2] for page in SLIDERS} == {"02", "07"}
+
+
+def test_print_is_light_and_unfolded(browser: Browser) -> None:
+    with Visit(browser, CHAPTERS[0], "dark") as visit:
+        state = (
+            "[getComputedStyle(document.body).backgroundColor,"
+            " document.querySelectorAll('.bd-article details:not([open])').length]"
+        )
+        before = visit.page.evaluate(state)
+        assert before[1] > 2
+        visit.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert visit.page.evaluate(state) == ["rgb(255, 255, 255)", 0]
+        visit.page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert visit.page.evaluate(state) == before
+        assert before[0] != "rgb(255, 255, 255)"
+
+
+def test_formulas_fit_a_phone(browser: Browser) -> None:
+    """Or can at least be scrolled with the keyboard; the text shows no sign that one goes on."""
+    cut = {}
+    for page in PAGES:
+        with Visit(browser, page, width=400) as visit:
+            cut[page.name] = visit.page.evaluate(
+                "[...document.querySelectorAll('div.math, div.math .katex-html')]"
+                ".filter((formula) => formula.scrollWidth > formula.clientWidth + 1)"
+                ".map((formula) => formula.textContent.slice(0, 40))"
+            )
+    assert {name: formulas for name, formulas in cut.items() if formulas} == {}
+
+
+def test_an_interval_stands_on_one_line(browser: Browser) -> None:
+    with Visit(browser, CHAPTERS[1], width=400) as visit:
+        lines = visit.page.evaluate(
+            "[...document.querySelectorAll('table.dataframe .whole')]"
+            ".map((text) => text.getClientRects().length)"
+        )
+        assert len(lines) > 10
+        assert set(lines) == {1}
+
+
 # --- the playground -------------------------------------------------------------------------------
 
 PLAYGROUND = SITE / "playground" / "index.html"
@@ -299,7 +418,10 @@ def assert_shows(page: Page, network: keras.Model) -> np.ndarray:
     assert page.locator("tr.read th").inner_text() == str(shares[1].argmax())
     verdict = page.locator("#verdict").inner_text()
     assert f"ead as {shares[1].argmax()} ({100 * shares[1].max():.1f}%)" in verdict
-    assert verdict.startswith("Fooled") == (shares[0].argmax() != shares[1].argmax())
+    other = shares[0].argmax() != shares[1].argmax()
+    drawn = page.get_by_label("draw", exact=True).is_checked()
+    assert verdict.startswith("Fooled") == (other and not drawn)
+    assert verdict.startswith("Changed") == (other and drawn)
     sizes = page.locator("#sizes").inner_text()
     if np.array_equal(original, changed):
         assert sizes == "Nothing is changed."
@@ -339,6 +461,43 @@ def test_an_attack_in_the_page_is_that_of_advlib(attack: str, play: Page, networ
     assert network(changed).numpy().argmax() == network(result.images).numpy().argmax()
 
 
+def test_before_any_attack(play: Page, network: keras.Model) -> None:
+    np.testing.assert_array_equal(*images_shown(play))
+    assert_shows(play, network)
+    inside = play.locator(".activations")
+    assert "Nothing is changed yet" in inside.inner_text()
+    assert "Each small square" not in inside.inner_text()
+    # A choice of attack is an attack.
+    play.get_by_label("Attack", exact=True).select_option("iterated")
+    expect(play.locator("#verdict")).to_contain_text(re.compile("Fooled|Still"))
+    assert_shows(play, network)
+    assert "Nothing is changed yet" not in inside.inner_text()
+    assert "Each small square" in inside.inner_text()
+
+
+@pytest.mark.parametrize("choice", [("Attack", "fgsm"), ("Target", "3")])
+def test_every_choice_acts_at_once(choice: tuple[str, str], play: Page) -> None:
+    play.get_by_label("Attack", exact=True).select_option("jsma")
+    expect(play.locator("#verdict")).to_contain_text(re.compile("Fooled|Still"))
+    play.get_by_role("button", name="Show the original").click()
+    np.testing.assert_array_equal(*images_shown(play))
+    play.get_by_label(choice[0], exact=True).select_option(choice[1])
+    expect(play.locator("#verdict")).to_contain_text(re.compile("Fooled|Still"))
+    assert not np.array_equal(*images_shown(play))
+
+
+def test_the_class_that_is_aimed_at_is_named(play: Page, network: keras.Model) -> None:
+    play.locator("#size").fill("0")
+    play.get_by_label("Attack", exact=True).select_option("jsma")
+    play.locator("#size").fill("2")
+    expect(play.locator("#verdict")).to_contain_text("Still")
+    original, _ = images_shown(play)
+    second = network(original).numpy()[0].argsort()[-2]
+    assert play.locator("#verdict").inner_text().endswith(f"not fooled; the target was {second}.")
+    play.get_by_label("Attack", exact=True).select_option("fgsm")
+    assert "target" not in play.locator("#verdict").inner_text()
+
+
 def test_dragging_the_slider_attacks(play: Page, network: keras.Model) -> None:
     slider = play.locator("#size")
     box = slider.bounding_box()
@@ -367,7 +526,7 @@ def test_dragging_the_slider_attacks(play: Page, network: keras.Model) -> None:
         expect(play.locator("#verdict")).not_to_contain_text("…")
         changed = assert_shows(play, network)
     assert not np.array_equal(changed, images_shown(play)[0])
-    play.get_by_role("button", name="Reset").click()
+    play.get_by_role("button", name="Show the original").click()
     np.testing.assert_array_equal(*images_shown(play))
     assert_shows(play, network)
 
@@ -389,9 +548,27 @@ def test_a_pixel_by_hand(play: Page, network: keras.Model) -> None:
     assert_shows(play, network)
 
 
+def test_a_tap_flips_a_pixel_and_the_picture_stays_under_the_finger(play: Page) -> None:
+    play.set_viewport_size({"width": 320, "height": 700})
+    play.get_by_label("Attack", exact=True).select_option("pixel")
+    picture = play.locator("#result")
+    # So far that what the network reads would be off the screen.
+    picture.evaluate("element => scrollBy(0, element.getBoundingClientRect().top - 200)")
+    before = picture.bounding_box()
+    assert before is not None
+    for column, row in ((20, 12), (12, 14)):
+        play.mouse.click(
+            before["x"] + (column + 0.5) / 28 * before["width"],
+            before["y"] + (row + 0.5) / 28 * before["height"],
+        )
+        original, changed = images_shown(play)
+        assert changed[0, row, column, 0] == (original[0, row, column, 0] < 0.5)
+        assert picture.bounding_box() == before
+        assert_probabilities_are_in_sight(play)
+
+
 def test_noise_is_a_control(play: Page, network: keras.Model) -> None:
     play.get_by_label("Attack", exact=True).select_option("noise")
-    play.get_by_role("button", name="Attack").click()
     expect(play.locator("#verdict")).to_contain_text(re.compile("Fooled|Still"))
     changed = assert_shows(play, network)
     original, _ = images_shown(play)
@@ -404,7 +581,7 @@ def test_noise_is_a_control(play: Page, network: keras.Model) -> None:
     expect(play.locator("#limit")).to_have_text("0.30")
     _, larger = images_shown(play)
     assert (np.sign(larger - original) == np.sign(changed - original)).all()
-    play.get_by_role("button", name="Attack").click()
+    play.get_by_role("button", name="New noise").click()
     _, other = images_shown(play)
     assert (np.sign(other - original) != np.sign(changed - original)).mean() > 0.2
 
@@ -424,12 +601,162 @@ def test_a_digit_of_ones_own(play: Page, network: keras.Model) -> None:
     assert columns @ np.arange(28) / columns.sum() == pytest.approx(14, abs=0.6)
     assert_shows(play, network)
     assert network(original).numpy().argmax() == 1
+    # Nobody knows what it is, so that nothing can be fooled about it.
+    play.locator("#size").fill("0.5")
+    assert play.locator("#verdict").inner_text().startswith("Changed: what was read as 1 is read as")
+    assert_shows(play, network)
     # The attack outlasts the pad's losing the focus.
     play.get_by_role("button", name="Attack").click()
     play.locator("#pad").focus()
     play.locator("#pad").blur()
     assert not np.array_equal(*images_shown(play))
     assert_shows(play, network)
+
+
+def test_blank_paper(play: Page, network: keras.Model) -> None:
+    play.get_by_label("draw", exact=True).check(force=True)
+    assert play.locator("#verdict").inner_text().startswith("Nothing is drawn yet.")
+    original, _ = images_shown(play)
+    assert not original.any()
+    assert_shows(play, network)
+    play.locator("#size").fill("0.5")
+    assert "ooled" not in play.locator("#verdict").inner_text()
+    assert_shows(play, network)
+
+
+def test_a_stroke_that_leaves_the_paper_makes_no_ink_on_its_edge(play: Page) -> None:
+    play.get_by_label("draw", exact=True).check(force=True)
+    box = play.locator("#pad").bounding_box()
+    assert box is not None
+
+    def move(x: float, y: float) -> None:
+        play.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=5)
+
+    move(0.5, 0.3)
+    play.mouse.down()
+    for point in ((1.3, 0.3), (1.3, 0.7), (0.5, 0.7)):
+        move(*point)
+    play.mouse.up()
+    ink = play.evaluate(
+        "[...document.getElementById('pad').getContext('2d').getImageData(0, 0, 28, 28).data]"
+    )
+    rows = np.array(ink).reshape(28, 28, 4)[:, 27, 0] < 255
+    assert rows[[8, 19]].all()  # up to the edge, and on from it
+    assert not rows[11:17].any()
+
+
+@pytest.mark.parametrize("width", [320, 400, 740, 768, 800, 1400])
+@pytest.mark.parametrize("attack", ["fgsm", "jsma", "pixel"])
+def test_nothing_overlaps_or_overflows(attack: str, width: int, play: Page) -> None:
+    play.set_viewport_size({"width": width, "height": 900})
+    # The names take more room in other fonts.
+    play.evaluate("document.getElementById('attack').options[0].text += ', in a wide font'")
+    play.get_by_label("draw", exact=True).check(force=True)
+    play.get_by_label("Attack", exact=True).select_option(attack)
+    assert play.evaluate("document.documentElement.scrollWidth") <= width
+    columns = [
+        play.locator(f"{section} :is(canvas, p, select, input, output, button, table):visible").all()
+        for section in (".choices", ".outcome")
+    ]
+    choices, outcome = ([found.bounding_box() for found in column] for column in columns)
+    assert len(choices) > 15
+    assert len(outcome) > 5
+    for box in choices + outcome:
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+    if width > 736:  # two columns
+        assert max(box["x"] + box["width"] for box in choices if box) <= min(
+            box["x"] for box in outcome if box and box["width"] > 1
+        )
+
+
+def assert_probabilities_are_in_sight(page: Page) -> None:
+    """Within the screen, and under nothing."""
+    for place in ("#verdict", *(f"#probabilities tbody tr:nth-child({n})" for n in range(1, 11))):
+        assert page.locator(place).evaluate(
+            """element => {
+              const { left, right, top, bottom } = element.getBoundingClientRect();
+              const seen = (x, y) => element.contains(document.elementFromPoint(x, y));
+              return seen(left + 1, top + 1) && seen(right - 1, bottom - 1);
+            }"""
+        ), place
+
+
+@pytest.mark.parametrize("block", ["start", "center", "end"])
+@pytest.mark.parametrize("size", [(400, 800), (1400, 900)])
+def test_probabilities_are_in_sight_while_the_slider_moves(
+    size: tuple[int, int], block: str, play: Page
+) -> None:
+    play.set_viewport_size({"width": size[0], "height": size[1]})
+    play.get_by_label("draw", exact=True).check(force=True)
+    slider = play.locator("#size")
+    slider.evaluate("(element, block) => element.scrollIntoView({ block })", block)
+    box = slider.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    play.mouse.move(box["x"] + 0.4 * box["width"], middle)
+    play.mouse.down()
+    for share in (0.6, 0.9):
+        play.mouse.move(box["x"] + share * box["width"], middle)
+        assert not np.array_equal(*images_shown(play))
+        assert_probabilities_are_in_sight(play)
+    play.mouse.up()
+
+
+def test_probabilities_are_in_sight_while_one_draws_on_a_phone(play: Page) -> None:
+    play.set_viewport_size({"width": 400, "height": 800})
+    play.get_by_label("draw", exact=True).check(force=True)
+    box = play.locator("#pad").bounding_box()
+    assert box is not None
+    play.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.2 * box["height"])
+    play.mouse.down()
+    for share in (0.5, 0.8):
+        play.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + share * box["height"])
+        assert_probabilities_are_in_sight(play)
+    play.mouse.up()
+    assert images_shown(play)[0].sum() > 20
+
+
+def test_coming_back_finds_choices_and_outcome_in_agreement(play: Page, network: keras.Model) -> None:
+    play.get_by_label("draw", exact=True).check(force=True)
+    play.get_by_label("Attack", exact=True).select_option("jsma")
+    play.get_by_label("Target").select_option("7")
+    play.locator("#size").fill("60")
+    play.get_by_role("link", name="Things to try").click()
+    play.wait_for_url("**/book/playground.html")
+    play.go_back()
+    play.wait_for_function("document.readyState === 'complete' && Playground.state.original")
+    drawing = play.get_by_label("draw", exact=True).is_checked()
+    assert play.locator("#drawing").is_visible() == drawing
+    assert images_shown(play)[0].any() != drawing
+    value = float(play.locator("#size").input_value())
+    assert float(play.locator("#size-value").inner_text()) == value
+    name = play.locator("#size-name").inner_text()
+    attack = play.get_by_label("Attack", exact=True).input_value()
+    assert ("pixels that may change" in name) == (attack == "jsma")
+    assert_shows(play, network)
+
+
+def test_playground_has_the_paper_of_the_book(browser: Browser) -> None:
+    shades = set()
+    for path in (PLAYGROUND, SITE / "book" / "index.html"):
+        with Visit(browser, path, "dark") as visit:
+            shades.add(visit.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert len(shades) == 1
+
+
+@both_modes
+def test_playground_in_forced_colours(mode: Any, play: Page) -> None:
+    play.emulate_media(forced_colors="active", color_scheme=mode)
+    play.get_by_label("draw", exact=True).check(force=True)
+    play.get_by_label("Attack", exact=True).select_option("pixel")
+    for place in ("#pad", "#original", "#result", "#result + .mark", "fieldset input:checked + *"):
+        edge = play.locator(place).evaluate(
+            "element => [getComputedStyle(element).outlineStyle, getComputedStyle(element).outlineColor]"
+        )
+        assert edge[0] == "solid", place
+        assert edge[1] != play.evaluate("getComputedStyle(document.body).backgroundColor"), place
 
 
 def test_playground_by_keyboard_alone(play: Page, network: keras.Model) -> None:

@@ -56,7 +56,7 @@ def exported(model: keras.Model) -> dict[str, Any]:
 
 
 def load() -> data.Dataset:
-    """The data set that was chosen; without a choice MNIST, or the embedded one where it cannot be had."""
+    """The data set that was chosen; without a choice MNIST, or scikit-learn's digits without that."""
     try:
         return data.load()
     except data.DataUnavailableError as error:
