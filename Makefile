@@ -21,6 +21,10 @@ override ADVLIB_DATA_DIR := $(shell cd "$(ADVLIB_DATA_DIR)" 2>/dev/null && pwd |
 export ADVLIB_DATA_DIR
 endif
 
+# TensorFlow has fast convolutions on by itself only on some processors; on all of them numbers differ less, too.
+TF_ENABLE_ONEDNN_OPTS ?= 1
+export TF_ENABLE_ONEDNN_OPTS
+
 # What was tested is tested again when a file changes, or the settings that decide on data and arithmetic.
 SETTINGS := $(shell (env | grep -E '^(ADVLIB|KERAS|OMP|PYTEST|TF)_' | sort; \
 	echo "$(ADVLIB_DATASET) $(ADVLIB_DATA_DIR)") | cksum | cut -d' ' -f1)
@@ -30,7 +34,7 @@ PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 WITHOUT := _build/without-mnist
 FINISH = mkdir -p $(@D) && { test -e $(WITHOUT) || touch $@; }
 
-.PHONY: help book serve test notebooks notebook weights lint lock repository colab bench clean
+.PHONY: help book serve test notebooks notebook text weights lint lock repository colab bench clean
 
 help:
 	@echo "make book              build the site from the stored outputs"
@@ -38,6 +42,7 @@ help:
 	@echo "make test              unit tests, every notebook, the site"
 	@echo "make notebooks         execute every notebook again, in order, and store the outputs"
 	@echo "make notebook NAME=01  execute one"
+	@echo "make text NAME=01      take over its text, captions and tags, without executing it"
 	@echo "make weights           compute again whatever is shipped (some 40 minutes)"
 	@echo "make lint              format, code, types, pairs"
 	@echo "make lock              resolve the dependencies again into requirements.lock"
@@ -128,15 +133,20 @@ notebooks: $(VENV)/installed
 notebook: $(VENV)/installed
 	@$(BIN)/python tools/notebooks.py "$(NAME)"
 
+text: $(VENV)/installed
+	@$(BIN)/python tools/notebooks.py --text "$(NAME)"
+
 weights: $(VENV)/installed
 	@$(BIN)/python tools/weights.py
 
 lint: $(VENV)/installed
 	@echo "== Format, code, types, pairs"
-	@$(BIN)/ruff format --check .
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(PYTEST) --quiet tests/test_notebooks.py -k pair
+	@passed=true; \
+		$(BIN)/ruff format --check . || passed=false; \
+		$(BIN)/ruff check . || passed=false; \
+		$(BIN)/mypy || passed=false; \
+		$(PYTEST) --quiet tests/test_notebooks.py -k pair || passed=false; \
+		$$passed
 
 lock: $(VENV)/installed
 	@$(BIN)/uv pip compile pyproject.toml --group book --group test --group lint --universal \

@@ -5,6 +5,7 @@ import html
 import io
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -117,5 +118,6 @@ def _pixels(figure: Figure) -> np.ndarray:
 def _png(pixels: np.ndarray) -> str:
     """An image, uint8 (height, width, 4), as PNG in base64."""
     file = io.BytesIO()
-    matplotlib.image.imsave(file, pixels, format="png", metadata={"Software": None})
+    without: dict[str, Any] = {"Software": None}  # no version: the same figure gives the same bytes
+    matplotlib.image.imsave(file, pixels, format="png", metadata=without)
     return base64.b64encode(file.getvalue()).decode()

@@ -23,6 +23,10 @@ from advlib import data
 NUMBER = r"-?\d[\d,]*(?:\.\d+)?"
 CLAIM = re.compile(rf"({NUMBER})(%?) \[({NUMBER})\2, ({NUMBER})\2\]")
 MISSING = Path(__file__).resolve().parents[1] / "_build" / "without-mnist"
+REMEDY = """
+Stored: left of ==, + in a difference, or first. Computed now: right, -, or second.
+A number that is shown with its interval may differ within that; nothing else may.
+If what was computed is as it should be, `make notebook NAME={name}` stores it."""
 
 compare_exactly = nbval.plugin.IPyNbCell.compare_outputs
 
@@ -68,7 +72,11 @@ def compare_outputs(cell: Any, found: Any, stored: Any, skip_compare: Any = None
             # Columns of a table are padded to their longest number: width is no news.
             old[old_key] = re.sub(" +", " ", old[old_key])
             new[new_key] = settle(re.sub(" +", " ", new[new_key]), old[old_key])
-    return bool(compare_exactly(cell, found, stored, skip_compare))
+    same = bool(compare_exactly(cell, found, stored, skip_compare))
+    if not same:
+        name = Path(cell.path).name.split("_")[0]
+        cell.comparison_traceback.append(REMEDY.format(name=name))
+    return same
 
 
 def pytest_configure(config: pytest.Config) -> None:

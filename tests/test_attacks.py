@@ -1,40 +1,27 @@
 """What holds for every attack: its record, its bounds, its batches, the models it takes."""
 
 import gc
+import inspect
 import weakref
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from advlib import attacks, classifier, data
+from advlib import _checks, attacks, classifier, data
 from advlib.attacks import _loop
 from tests.models import convolutional
+from tests.registry import ATTACKS, EVERY, EXEMPT, takes
 
-ATTACKS: dict[str, Callable[..., attacks.AttackResult]] = {
-    "fgsm": partial(attacks.fgsm, epsilon=0.2),
-    "iterative_fgsm": partial(attacks.iterative_fgsm, epsilon=0.2, step_size=0.03, steps=10),
-    "iterative_fgsm, early": partial(
-        attacks.iterative_fgsm, epsilon=0.2, step_size=0.03, steps=10, early_stop=True
-    ),
-    "pgd": partial(attacks.pgd, epsilon=0.2, step_size=0.05, steps=5, restarts=2, seed=3),
-    "random_noise": partial(attacks.random_noise, epsilon=0.2, seed=3),
-    "gaussian_noise": partial(attacks.gaussian_noise, l2=0.9, seed=3),
-    "jsma, pair": partial(attacks.jsma, max_fraction=0.05),
-    "jsma, single": partial(attacks.jsma, max_fraction=0.05, search="single"),
-    "one_pixel, many": partial(attacks.one_pixel, pixels=9, population=40, generations=8, seed=3),
-    "one_pixel": partial(attacks.one_pixel, population=40, generations=4, seed=3),
-    "one_pixel_search": partial(attacks.one_pixel_search, levels=2),
-}
-TARGETED_ONLY = {"jsma, pair", "jsma, single"}
-WITHOUT_GRADIENT = {"one_pixel, many", "one_pixel", "one_pixel_search"}
+TARGETED_ONLY = {name for name in EVERY if takes(name, "targets")}
+WITHOUT_GRADIENT = {"one_pixel", "one_pixel, many", "one_pixel_search"}
 # Those that may be too weak to fool anything here.
 WEAK = {"random_noise", "gaussian_noise", *WITHOUT_GRADIENT}
 
-every_attack = pytest.mark.parametrize("name", ATTACKS)
+every_attack = pytest.mark.parametrize("name", EVERY)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +36,25 @@ def attack(
     """The attack on true classes, or on the next class where it needs targets."""
     if name in TARGETED_ONLY:
         labels = (labels + 1) % model(images[:1]).shape[-1]
-    return ATTACKS[name](model, images, labels, **more)
+    return EVERY[name](model, images, labels, **more)
+
+
+def test_every_public_attack_is_registered() -> None:
+    functions = {
+        name: each for name in attacks.__all__ if inspect.isfunction(each := getattr(attacks, name))
+    }
+    returned = {
+        name: inspect.get_annotations(each, eval_str=True)["return"] for name, each in functions.items()
+    }
+    public = {
+        name
+        for name, kind in returned.items()
+        if inspect.isclass(kind) and issubclass(kind, attacks.AttackResult)
+    }
+    missing = ", ".join(sorted(public - ATTACKS.keys() - EXEMPT.keys()))
+    assert not missing, f"tests/registry.py: put {missing} into ATTACKS, or into EXEMPT with the reason"
+    assert public == ATTACKS.keys() | EXEMPT.keys()
+    assert all(ATTACKS[name].func is functions[name] for name in ATTACKS)
 
 
 @every_attack
@@ -73,10 +78,10 @@ def test_record(name: str, digits: data.Dataset, model: keras.Model) -> None:
     assert result.success.any() or name in WEAK
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in TARGETED_ONLY])
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in TARGETED_ONLY])
 def test_targeted_success_means_the_target(name: str, digits: data.Dataset, model: keras.Model) -> None:
     images, targets = digits.test_images[:40], (digits.test_labels[:40] + 3) % 10
-    result = ATTACKS[name](model, images, targets, targeted=True)
+    result = EVERY[name](model, images, targets, targeted=True)
     predictions = classifier.predict_logits(model, result.images).argmax(axis=1)
     np.testing.assert_array_equal(result.success, predictions == targets)
     if name not in {"fgsm", *WEAK, *WITHOUT_GRADIENT}:
@@ -116,6 +121,66 @@ def test_colour_images_and_any_number_of_classes(name: str, colour_model: keras.
     assert result.images.shape == images.shape
     assert result.success.any() or name in WEAK
     assert not np.array_equal(result.images, images)
+
+
+@every_attack
+def test_no_change_exceeds_its_bound(name: str, colour_model: keras.Model) -> None:
+    images = np.random.default_rng(0).random((20, 9, 7, 3), np.float32)
+    labels = classifier.predict_logits(colour_model, images).argmax(axis=1)
+    epsilons = np.linspace(0, 0.2, 20)
+    more = {"epsilon": epsilons} if takes(name, "epsilon") else {}
+    changed = attack(name, colour_model, images, labels, **more).images
+    change = (changed.astype(np.float64) - images).reshape(20, -1, 3)  # (images, pixels, channels)
+    settings = EVERY[name].keywords
+    if more:
+        assert (np.abs(change).max(axis=(1, 2)) <= epsilons).all()
+    elif "l2" in settings:
+        np.testing.assert_allclose(np.sqrt((change**2).sum(axis=(1, 2))), settings["l2"], rtol=1e-6)
+    elif "max_fraction" in settings:
+        assert ((change != 0).mean(axis=(1, 2)) <= settings["max_fraction"]).all()
+    elif name.startswith("one_pixel"):
+        assert ((change != 0).any(axis=2).sum(axis=1) <= settings.get("pixels", 1)).all()
+    else:
+        pytest.fail(f"say here how much {name} may change")
+
+
+def counting(passes: list[int]) -> keras.Model:
+    """A model that notes of each pass, forward or backward, how many images it holds."""
+
+    def note(values: np.ndarray) -> np.ndarray:
+        # A batch may be filled up with a copy of its first, which nobody asked for.
+        passes.append(len(values) - (len(values) > 1 and np.array_equal(values[0], values[-1])))
+        return values
+
+    def through(values: tf.Tensor) -> tf.Tensor:
+        # What has no state is computed only where it is used.
+        noted = tf.numpy_function(note, [values], values.dtype, stateful=False)
+        return tf.ensure_shape(noted, values.shape)
+
+    inputs = keras.Input((9, 7, 3))
+    both_ways = tf.custom_gradient(lambda values: (through(values), through))
+    flat = keras.layers.Flatten()(keras.layers.Lambda(both_ways)(inputs))
+    start = keras.initializers.GlorotUniform(5)
+    return keras.Model(inputs, keras.layers.Dense(5, kernel_initializer=start)(flat))
+
+
+@every_attack
+def test_evaluations_are_the_passes_through_the_model(name: str) -> None:
+    passes: list[int] = []
+    model = counting(passes)
+    images = np.random.default_rng(0).random((6, 9, 7, 3), np.float32)
+    images[5] = (model.layers[-1].kernel.numpy()[:, 0] > 0).reshape(9, 7, 3)  # hard to turn
+    labels = np.argmax(model(images), axis=1)
+    labels[:2] = (labels[:2] - 1) % 5  # a success as they are
+    if name in TARGETED_ONLY:
+        labels = (labels + 1) % 5
+    for i in range(6):
+        passes.clear()
+        _checks.check_logits(model, images[[i]])
+        checks = sum(passes)
+        passes.clear()
+        result = EVERY[name](model, images[[i]], labels[[i]])
+        assert result.evaluations == sum(passes) - checks
 
 
 @every_attack
@@ -209,6 +274,11 @@ def test_arguments_in_other_forms(digits: data.Dataset, model: keras.Model) -> N
         np.testing.assert_array_equal(plain.images, other.images)
 
 
+def traces(model: keras.Model) -> list[Any]:
+    """Everything that was compiled of a model."""
+    return [each for functions in _loop._COMPILED[model].values() for each in functions.values()]
+
+
 def test_a_model_is_traced_once_and_not_kept(digits: data.Dataset) -> None:
     images, labels = digits.test_images[:6], digits.test_labels[:6]
     first, second = classifier.build(seed=1), classifier.build(seed=2)
@@ -219,20 +289,21 @@ def test_a_model_is_traced_once_and_not_kept(digits: data.Dataset) -> None:
     first.set_weights(second.get_weights())
     again = attacks.fgsm(first, images, labels, epsilon=0.1).images
     np.testing.assert_array_equal(again, results[1])
-    # Another size of the batch, another kind of the same attack: no further trace.
-    for size in (1, 4):
-        ATTACKS["iterative_fgsm, early"](first, images[:size], labels[:size], targeted=True)
-        ATTACKS["pgd"](first, images[:size], labels[:size])
-        ATTACKS["random_noise"](first, images[:size], labels[:size])
-        ATTACKS["gaussian_noise"](first, images[:size], labels[:size])
-        ATTACKS["one_pixel"](first, images[:size], labels[:size])
-        ATTACKS["one_pixel_search"](first, images[:size], labels[:size])
-    compiled = [each for traces in _loop._COMPILED[first].values() for each in traces.values()]
-    assert len(compiled) == 3
-    for function in compiled:
-        assert function.experimental_get_tracing_count() == 1
+    # Another kind of the same attack, another size of the batch: no further trace.
+    before = traces(first)
+    EVERY["iterative_fgsm, early"](first, images, labels, targeted=True)
+    for name in ("pgd", "random_noise", "gaussian_noise"):
+        ATTACKS[name](first, images, labels)
+    assert traces(first) == before
+    for name in ATTACKS:
+        attack(name, first, images[:1], labels[:1])
+    before = traces(first)
+    for name in ATTACKS:
+        attack(name, first, images[:4], labels[:4])
+    assert traces(first) == before
+    assert all(function.experimental_get_tracing_count() == 1 for function in before)
     # Neither the model nor what was compiled of it, which holds the weights, outlives it.
-    gone = [weakref.ref(first), *(weakref.ref(each) for each in compiled)]
-    del first, compiled, function
+    gone = [weakref.ref(first), *(weakref.ref(each) for each in before)]
+    del first, before
     gc.collect()
-    assert [reference() for reference in gone] == [None] * 4
+    assert not any(reference() for reference in gone)

@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from advlib import _checks, attacks, classifier, metrics, plots
 from tests.models import linear
+from tests.registry import ATTACKS, takes
 
 GOOD = np.full((2, 28, 28, 1), 0.5, np.float32)
 LABELS = np.array([1, 2])
@@ -414,28 +415,9 @@ def test_bad_values_and_changes() -> None:
             metrics.attack_table(GOOD, {"fgsm": bad}, {"fgsm": confidences})
 
 
-ATTACKS: dict[str, Any] = {
-    "fgsm": lambda model, *more, **settings: attacks.fgsm(model, *more, **{"epsilon": 0.1} | settings),
-    "iterative_fgsm": lambda model, *more, **settings: attacks.iterative_fgsm(
-        model, *more, **{"epsilon": 0.1, "step_size": 0.1, "steps": 1} | settings
-    ),
-    "pgd": lambda model, *more, **settings: attacks.pgd(
-        model, *more, **{"epsilon": 0.1, "step_size": 0.1, "steps": 1, "seed": 0} | settings
-    ),
-    "random_noise": lambda model, *more, **settings: attacks.random_noise(
-        model, *more, **{"epsilon": 0.1, "seed": 0} | settings
-    ),
-    "gaussian_noise": lambda model, *more, **settings: attacks.gaussian_noise(
-        model, *more, **{"l2": 1.0, "seed": 0} | settings
-    ),
-    "jsma": lambda model, *more, **settings: attacks.jsma(model, *more, **settings),
-    "one_pixel": lambda model, *more, **settings: attacks.one_pixel(
-        model, *more, **{"population": 5, "generations": 0, "seed": 0} | settings
-    ),
-    "one_pixel_search": lambda model, *more, **settings: attacks.one_pixel_search(
-        model, *more, **{"levels": 2} | settings
-    ),
-}
+def taking(*arguments: str) -> list[str]:
+    """Names of the attacks that take these arguments."""
+    return [name for name in ATTACKS if all(takes(name, argument) for argument in arguments)]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -450,7 +432,7 @@ def test_bad_images_for_attacks(model: keras.Model, attack: str, case: str) -> N
 @pytest.mark.parametrize("case", BAD_LABELS)
 def test_bad_labels_for_attacks(model: keras.Model, attack: str, case: str) -> None:
     labels, message = BAD_LABELS[case]
-    message = message.replace("labels", "targets") if attack == "jsma" else message
+    message = message.replace("labels", "targets") if takes(attack, "targets") else message
     with pytest.raises(ValueError, match=message):
         ATTACKS[attack](model, GOOD, labels)
 
@@ -458,7 +440,7 @@ def test_bad_labels_for_attacks(model: keras.Model, attack: str, case: str) -> N
 BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
     *(
         (attack, {"epsilon": bad}, message)
-        for attack in ("fgsm", "iterative_fgsm", "pgd", "random_noise")
+        for attack in taking("epsilon")
         for bad, message in (
             (-0.1, "epsilon must lie between 0 and 1, got -0.1"),
             (25, "epsilon must lie between 0 and 1, got 25"),
@@ -472,7 +454,7 @@ BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
     ),
     *(
         (attack, settings, message)
-        for attack in ("iterative_fgsm", "pgd")
+        for attack in taking("step_size", "steps")
         for settings, message in (
             ({"step_size": -1}, "step_size must lie between 0 and 1"),
             ({"step_size": np.full(3, 0.1)}, "step_size must be a number, or 2 numbers"),
@@ -482,28 +464,23 @@ BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
     ),
     *(
         (attack, {"batch_size": 0}, "batch_size must be a whole number of at least 1")
-        for attack in ATTACKS
-        if attack != "one_pixel_search"
+        for attack in taking("batch_size")
     ),
-    *(
-        (attack, {"seed": -1}, "seed must be a whole number")
-        for attack in ("pgd", "random_noise", "gaussian_noise", "one_pixel")
-    ),
+    *((attack, {"seed": -1}, "seed must be a whole number") for attack in taking("seed")),
     *(
         (attack, {"targeted": bad}, "targeted must be True or False")
-        for attack in ATTACKS
-        if attack != "jsma"
+        for attack in taking("targeted")
         for bad in ("no", 1, None, np.ones(2, bool))
     ),
-    *((attack, {"early_stop": 1}, "early_stop must be") for attack in ("iterative_fgsm", "pgd")),
+    *((attack, {"early_stop": 1}, "early_stop must be") for attack in taking("early_stop")),
     *(
         (attack, {"confidence": bad, "early_stop": True}, "confidence must be a number from 0 to 1e")
-        for attack in ("iterative_fgsm", "pgd")
+        for attack in taking("early_stop", "confidence")
         for bad in (-1.0, np.nan, np.inf, "1")
     ),
     *(
         (attack, {"confidence": 1.0}, "confidence must be 0 without early_stop")
-        for attack in ("iterative_fgsm", "pgd")
+        for attack in taking("early_stop", "confidence")
     ),
     ("jsma", {"confidence": -1.0}, "confidence must be a number"),
     *(
@@ -547,7 +524,7 @@ BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
     ),
     *(
         (attack, {"levels": bad}, "levels must be a whole number from 2 to 65536")
-        for attack in ("one_pixel", "one_pixel_search")
+        for attack in taking("levels")
         for bad in (1, 2**17, 2.5, True, "256")
     ),
     ("jsma", {"search": "triple"}, 'search must be "pair" or "single", got \'triple\''),

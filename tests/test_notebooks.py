@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tools import notebooks, repository
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LARGEST = 1_000_000  # bytes
+COUNTS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -46,7 +48,10 @@ def in_pair(path: Path) -> list[Any]:
 
 @every_notebook
 def test_pair_is_in_step(path: Path) -> None:
-    assert in_pair(path) == in_pair(path.with_suffix(".md"))
+    name = path.name[:2]
+    assert in_pair(path) == in_pair(path.with_suffix(".md")), (
+        f"make notebook NAME={name}, or, if only text changed, make text NAME={name}"
+    )
 
 
 def test_no_pair_is_missing() -> None:
@@ -69,7 +74,8 @@ def test_executed_in_order_without_errors(path: Path) -> None:
         assert all(output.get("name") != "stderr" for output in cell.outputs), cell.source
         if "nbval-check-output" in cell.metadata.get("tags", []):
             assert cell.outputs, f"nothing to check: {cell.source}"
-    assert sum("nbval-check-output" in cell.metadata.get("tags", []) for cell in cells) >= 2
+    checked = sum("nbval-check-output" in cell.metadata.get("tags", []) for cell in cells)
+    assert checked >= 2, "tag at least two cells nbval-check-output: their outputs will be compared"
 
 
 @every_notebook
@@ -97,13 +103,38 @@ def test_every_figure_has_a_caption_and_a_description(path: Path) -> None:
         if "figure" in settings:
             figures += 1
             assert len(settings["figure"]["caption"]) > 20
-            assert re.fullmatch(r"fig-[a-z-]+", settings["figure"]["name"])
+            name = settings["figure"]["name"]
+            assert re.fullmatch(r"fig-[a-z-]+", name), f"{name}: fig-, then small letters and hyphens"
         descriptions = [settings["image"]["alt"]] if images else []
         for html in sliders:
             descriptions += re.findall(r'"description": "(.*?)"', html)
         assert all(len(description) > 60 for description in descriptions)
         assert len(set(descriptions)) == len(descriptions)
     assert figures > 0
+
+
+def test_no_two_figures_of_the_book_share_a_name() -> None:
+    figures = [
+        cell.metadata.get("mystnb", {}).get("figure") for path in NOTEBOOKS for cell in code(path)
+    ]
+    names = Counter(figure["name"] for figure in figures if figure)
+    shared = [name for name, count in names.items() if count > 1]
+    assert not shared, f"rename in one of the chapters: {shared}"
+
+
+@every_notebook
+def test_landing_page_lists_the_chapter_as_it_calls_itself(path: Path) -> None:
+    text = markdown(path)
+    title = text.splitlines()[0].removeprefix("# ")
+    minutes = re.search(r"\*\*Run time:\*\* about (\w+) minute", text)
+    assert minutes, "say **Run time:** about … minutes"
+    count = COUNTS.index(minutes[1])
+    first = f"| [{title}](../notebooks/{path.name}) |"
+    last = f"| about {count} minute{'s' if count > 1 else ''} |"
+    rows = (ROOT / "book" / "index.md").read_text(encoding="utf-8").splitlines()
+    assert any(row.startswith(first) and row.endswith(last) for row in rows), (
+        f"book/index.md: the table needs a row {first} … {last}"
+    )
 
 
 @pytest.mark.parametrize("form", ["image/png", "text/html"])
@@ -129,9 +160,8 @@ def test_cells_are_short_and_markdown_is_plain(path: Path) -> None:
     for cell in code(path):
         assert len(cell.source.splitlines()) <= 16, cell.source
     text = markdown(path)
-    # Colab knows neither directives nor roles.
-    assert not re.search(r"^(```|:::+)\{", text, re.MULTILINE)
-    assert not re.search(r"\{[a-z:]+\}`", text)
+    special = re.findall(r"^(?:```|:::+)\{.*|\{[a-z:]+\}`[^`]*`?", text, re.MULTILINE)
+    assert not special, f"Colab knows neither directives nor roles; link instead of {special}"
 
 
 @every_notebook
@@ -144,8 +174,9 @@ def test_chapter_has_the_parts_of_the_pattern(path: Path) -> None:
         *("## Setup", "## Exercises", "<details>", "## In this chapter we", "**What comes next.**"),
     ]
     places = [text.find(part) for part in parts]
-    assert -1 not in places, parts[places.index(-1)]
-    assert places == sorted(places)
+    missing = [part for part, place in zip(parts, places, strict=True) if place == -1]
+    assert not missing, f"parts that every chapter has: {missing}"
+    assert places == sorted(places), f"the parts come in this order: {parts}"
 
 
 @every_notebook
