@@ -1,6 +1,7 @@
 """What several test modules share."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import pytest
@@ -18,6 +19,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         chapter = getattr(item, "callspec", None) if "run_chapter" in item.keywords else None
         item.add_marker(pytest.mark.xdist_group(chapter.id if chapter else item.path.name))
+
+
+STARTS: dict[Any, Any] = {}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let every test draw the same numbers, whichever ran before it in its process."""
+    module = getattr(item, "module", None)
+    random = getattr(module, "RANDOM", None)
+    if random is not None:
+        random.bit_generator.state = STARTS.setdefault(module, random.bit_generator.state)
 
 
 @pytest.fixture(scope="session")
