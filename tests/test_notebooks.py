@@ -137,6 +137,21 @@ def test_landing_page_lists_the_chapter_as_it_calls_itself(path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("colours", [3, 400])
+def test_what_is_clear_in_a_stored_figure_stays_clear(colours: int) -> None:
+    random = np.random.default_rng(0)
+    palette = np.concatenate([random.integers(0, 256, (colours, 3)), np.full((colours, 1), 255)], axis=1)
+    pixels = palette[random.integers(0, colours, (60, 60))].astype(np.uint8)
+    pixels[10:50, 20:40] = 0
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "PNG")
+    small = notebooks.smaller(base64.b64encode(file.getvalue()).decode())
+    found = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(small))).convert("RGBA"))
+    np.testing.assert_array_equal(found[..., 3], pixels[..., 3])
+    error = np.abs(found.astype(int) - pixels)[pixels[..., 3] > 0]
+    assert error.max() <= (0 if colours == 3 else 64)
+
+
 @pytest.mark.parametrize("form", ["image/png", "text/html"])
 def test_stored_figures_are_made_smaller_and_look_the_same(form: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 4, (60, 60, 3), np.uint8) * 80

@@ -1,5 +1,7 @@
 """The built site (`make book` first): links, weight, descriptions; in Chromium where there is one."""
 
+import io
+import itertools
 import json
 import re
 import shutil
@@ -10,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -300,19 +303,25 @@ def test_a_slider_leafs_through_its_figures(browser: Browser, page: Path) -> Non
     with Visit(browser, page) as visit:
         box = visit.page.locator(".slider")
         slider, picture, shown = box.get_by_role("slider"), box.locator("img"), box.locator("output")
-        seen = []
+        seen, views = [], []
         slider.focus()
         visit.page.keyboard.press("Home")
         while True:
             seen.append((picture.get_attribute("src"), picture.get_attribute("alt"), shown.inner_text()))
             assert slider.get_attribute("aria-valuetext") == shown.inner_text()
             assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 400
+            # As it is seen: a figure on white, and not only what it changes.
+            view = np.asarray(PIL.Image.open(io.BytesIO(picture.screenshot())).convert("L"))
+            assert (view > 240).mean() > 0.5
+            views.append(view)
             if slider.input_value() == slider.get_attribute("max"):
                 break
             visit.page.keyboard.press("ArrowRight")
         assert len(seen) > 5
         for each in zip(*seen, strict=True):
             assert len(set(each)) == len(seen)  # every step shows something else
+        for one, other in itertools.pairwise(views):
+            assert 0 < (one != other).mean() < 0.5
         assert visit.errors == []
 
 

@@ -37,6 +37,8 @@ def smaller(png: str) -> str:
     small = image.convert("RGB").quantize(255 if clear.any() else 256, dither=PIL.Image.Dither.NONE)
     options = {}
     if clear.any():
+        # What is clear gets the last entry; a shorter palette would be stored without it.
+        small.putpalette(((small.getpalette() or []) + 768 * [0])[:768])
         small.paste(255, mask=PIL.Image.fromarray(clear))
         options["transparency"] = 255
     file = io.BytesIO()
