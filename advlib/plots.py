@@ -1287,7 +1287,7 @@ def threshold(
             inside = np.clip(scores, edges[0], edges[-1])
             weights = np.full(inside.size, 1 / inside.size)
             left.hist(inside, edges, weights=weights, color=colours[name], alpha=0.6, label=names[name])
-        left.axvline(at, color="black", label="threshold; from here on flagged")
+        left.axvline(at, color="black", label="threshold")
         left.set(xscale="log", xlim=(edges[0], edges[-1]), xlabel=label, ylabel="share of the digits")
         left.xaxis.set_major_formatter("{x:g}")
         left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))

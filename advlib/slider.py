@@ -21,10 +21,6 @@ _SCRIPT = """
   const { label, start, frames } = FRAMES;
   const picture = box.querySelector("img");
   const first = picture.src;
-  // Below what a frame changes stands the first one; on paper, too.
-  const below = `#fff url(${first}) 0 0 / 100% 100% no-repeat content-box`;
-  picture.style.setProperty("background", below, "important");
-  picture.style.setProperty("print-color-adjust", "exact");
   const row = document.createElement("label");
   row.style.cssText = "display: flex; gap: 0.75em; align-items: center; max-width: 44em";
   const slider = document.createElement("input");
@@ -32,12 +28,31 @@ _SCRIPT = """
   slider.style.cssText = "flex: 1; min-width: 0; min-height: 2em; margin: 4px";
   const shown = document.createElement("output");
   shown.style.cssText = "min-width: 4em; font-variant-numeric: tabular-nums";
-  const show = () => {
-    const frame = frames[slider.value];
-    picture.src = frame.png ? "data:image/png;base64," + frame.png : first;
-    picture.alt = frame.description;
+  const opened = async (source) => {
+    const image = new Image();
+    image.src = source;
+    await image.decode();
+    return image;
+  };
+  const drawn = async (png) => {  // what a frame changes, on the first one
+    const canvas = document.createElement("canvas");
+    for (const source of [first, "data:image/png;base64," + png]) {
+      const image = await opened(source);
+      if (source === first) Object.assign(canvas, { width: image.width, height: image.height });
+      canvas.getContext("2d").drawImage(image, 0, 0);
+    }
+    return canvas.toDataURL();
+  };
+  const show = async () => {
+    const at = slider.value;
+    const frame = frames[at];
     shown.textContent = frame.value;
     slider.setAttribute("aria-valuetext", frame.value);
+    frame.source ??= frame.png ? await drawn(frame.png) : first;
+    if (at !== slider.value) return;  // moved on meanwhile
+    picture.src = frame.source;
+    picture.alt = frame.description;
+    picture.dataset.frame = at;
   };
   slider.addEventListener("input", show);
   row.append(label, slider, shown);

@@ -307,6 +307,7 @@ def test_a_slider_leafs_through_its_figures(browser: Browser, page: Path) -> Non
         slider.focus()
         visit.page.keyboard.press("Home")
         while True:
+            expect(picture).to_have_attribute("data-frame", slider.input_value())
             seen.append((picture.get_attribute("src"), picture.get_attribute("alt"), shown.inner_text()))
             assert slider.get_attribute("aria-valuetext") == shown.inner_text()
             assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 400
