@@ -25,20 +25,24 @@ endif
 TF_ENABLE_ONEDNN_OPTS ?= 1
 export TF_ENABLE_ONEDNN_OPTS
 
+# Into the environment, also where pip's own settings say user = true.
+export PIP_USER := 0
+
 # What was tested is tested again when a file changes, or the settings that decide on data and arithmetic.
 SETTINGS := $(shell (env | grep -E '^(ADVLIB|KERAS|OMP|PYTEST|TF)_' | sort; \
 	echo "$(ADVLIB_DATASET) $(ADVLIB_DATA_DIR)") | cksum | cut -d' ' -f1)
 PASSED := _build/passed/$(SETTINGS)
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
-# The tests leave this mark where they had to do without MNIST: then they are not counted as passed.
+# The tests leave this mark where they had to do without MNIST: then they are not counted as passed. It is
+# removed once, before all of them: under make -j, one would remove the mark of another.
 WITHOUT := _build/without-mnist
 FINISH = mkdir -p $(@D) && { test -e $(WITHOUT) || touch $@; }
 
-.PHONY: help book serve test notebooks notebook text weights lint lock repository colab bench clean
+.PHONY: help book serve test unmarked notebooks notebook text weights lint lock repository colab bench clean
 
 help:
 	@echo "make book              build the site from the stored outputs"
-	@echo "make serve             build it and serve it on this machine"
+	@echo "make serve             build it and serve it on this machine (PORT=8080 names a port)"
 	@echo "make test              unit tests, every notebook, the site"
 	@echo "make notebooks         execute every notebook again, in order, and store the outputs"
 	@echo "make notebook NAME=01  execute one"
@@ -97,8 +101,7 @@ book: _build/html/built
 	@echo "The site is in _build/html: open _build/html/index.html, or run: make serve"
 
 serve: book
-	@echo "== http://localhost:8000 (Ctrl-C ends)"
-	@$(BIN)/python -m http.server --bind localhost --directory _build/html 8000
+	@$(BIN)/python tools/serve.py $(PORT)
 
 # --- tests ----------------------------------------------------------------------------------------
 
@@ -107,16 +110,18 @@ test: $(PASSED)/unit $(NOTEBOOKS:notebooks/%.ipynb=$(PASSED)/%) $(PASSED)/site
 	then echo "What could be tested without MNIST passed; the numbers of the notebooks were not compared."; \
 	else echo "All tests passed. Without a change they are not run again; make clean forgets that."; fi
 
-$(PASSED)/unit: $(VENV)/installed $(PACKAGE) $(BOOK) $(wildcard notebooks/*.md tests/* tests/*/* tools/*.py) README.md
-	@echo "== Unit and property tests"
+unmarked:
 	@rm -f $(WITHOUT)
+
+$(PASSED)/unit: $(VENV)/installed $(PACKAGE) $(BOOK) $(wildcard notebooks/*.md tests/* tests/*/* tools/*.py) \
+		README.md | unmarked
+	@echo "== Unit and property tests"
 	@# Two processes; each file's tests in one of them, and chapters one by one: tests/conftest.py.
 	@$(PYTEST) --numprocesses 2 --dist loadgroup tests --ignore tests/test_site.py
 	@$(FINISH)
 
-$(PASSED)/%: notebooks/%.ipynb $(VENV)/installed $(PACKAGE) tests/nbval_rules.py
+$(PASSED)/%: notebooks/%.ipynb $(VENV)/installed $(PACKAGE) tests/nbval_rules.py | unmarked
 	@echo "== Notebook $*"
-	@rm -f $(WITHOUT)
 	@TQDM_DISABLE=1 $(PYTEST) -p tests.nbval_rules --nbval-lax --nbval-current-env --nbval-cell-timeout=600 $<
 	@$(FINISH)
 

@@ -6,7 +6,7 @@ labels are int64 from 0 to 9.
 MNIST (LeCun et al. 1998) comes from the first of these that applies:
 
 1. the folder that `ADVLIB_DATA_DIR` names, as `mnist.npz`: where it is set, it is the only source;
-2. Keras's cache, `~/.keras/datasets` (or below `KERAS_HOME`);
+2. Keras's cache, `~/.keras/datasets` (or below `KERAS_HOME`), where there is a home folder;
 3. a download through Keras, kept in that cache;
 4. a download from OpenML, kept there too.
 
@@ -95,7 +95,8 @@ def load(name: str | None = None, *, data_dir: str | os.PathLike[str] | None = N
     name : {"mnist", "digits"}, optional
         The data set; without it the environment variable `ADVLIB_DATASET`, else "mnist".
     data_dir : path, optional
-        A folder that holds `mnist.npz`; without it the environment variable `ADVLIB_DATA_DIR`.
+        A folder that holds `mnist.npz`, `~` being the home folder; without it the environment variable
+        `ADVLIB_DATA_DIR`.
         Where one is given, it is the only source: a wrong file there is an error. MNIST only.
 
     Returns
@@ -126,7 +127,7 @@ def load(name: str | None = None, *, data_dir: str | os.PathLike[str] | None = N
         data_dir, origin = os.environ.get("ADVLIB_DATA_DIR") or None, "ADVLIB_DATA_DIR"
     if data_dir is None:
         return _as_dataset(_find_mnist())
-    path = Path(data_dir) / MNIST_FILE
+    path = Path(os.path.expanduser(data_dir)) / MNIST_FILE
     try:
         return _as_dataset(_read(path))
     except (OSError, ValueError) as error:
@@ -137,8 +138,11 @@ def load(name: str | None = None, *, data_dir: str | os.PathLike[str] | None = N
 
 def _find_mnist() -> Arrays:
     """Try Keras's cache, then the two downloads, and keep what was downloaded."""
-    cached = _cache_folder() / MNIST_FILE
+    folder = _cache_folder()
+    cached = folder and folder / MNIST_FILE
     try:
+        if cached is None:
+            raise FileNotFoundError("this user has no home folder, and KERAS_HOME is not set")
         return _read(cached)
     except (OSError, ValueError) as error:
         failures = [f"Keras's cache: {error}"]
@@ -153,7 +157,8 @@ def _find_mnist() -> Arrays:
         except Exception as error:
             failures.append(f"{source}: {str(error) or type(error).__name__}")
             continue
-        _keep(arrays, cached)
+        if cached is not None:
+            _keep(arrays, cached)
         return arrays
     tried = "\n".join(f"  - {line}" for line in ["ADVLIB_DATA_DIR: not set", *failures])
     raise DataUnavailableError(
@@ -163,8 +168,10 @@ def _find_mnist() -> Arrays:
     )
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+def _cache_folder() -> Path | None:
+    """Where Keras keeps data sets; None for a user without a home folder, as in a container."""
+    home = Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras"))
+    return None if home.parts[0].startswith("~") else home / "datasets"
 
 
 def _read(path: Path) -> Arrays:
