@@ -2,7 +2,7 @@
 
 Every function returns a `matplotlib.figure.Figure` that pyplot no longer holds: as the last line of
 a cell it is shown once. Colours are from the palette of Okabe and Ito (2008), told apart with any
-colour vision; ink is dark on light, as on paper.
+colour vision; ink is dark on light, as on paper, whatever matplotlib is set to.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +41,7 @@ MOVED = "#0057FF"
 # Attacks share a colour; these tell them apart, in this order.
 LINES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
 
+# On matplotlib's defaults, not on what a reader has set.
 STYLE: Any = {
     "axes.grid": True,
     "axes.spines.right": False,
@@ -54,11 +55,27 @@ STYLE: Any = {
 WIDTH = 5.0
 
 
+class _Page(Figure):
+    """A figure in the book's style also when it is drawn: matplotlib makes the ticks only then."""
+
+    def draw(self, renderer: Any) -> None:
+        """Draw it."""
+        with plt.style.context(["default", STYLE]):
+            super().draw(renderer)
+
+    def savefig(self, *arguments: Any, **options: Any) -> None:
+        """Save it."""
+        with plt.style.context(["default", STYLE]):
+            super().savefig(*arguments, **options)
+
+
 @contextmanager
 def _figure(rows: int = 1, columns: int = 1, *, height: float) -> Iterator[tuple[Figure, np.ndarray]]:
     """A figure in the book's style, height in inches; axes of shape (rows, columns)."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False)
+    with plt.style.context(["default", STYLE]):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(WIDTH, height), squeeze=False, FigureClass=_Page
+        )
         plt.close(figure)  # pyplot lets go: a notebook shows the returned figure, and only once
         yield figure, axes
 

@@ -7,8 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib
 import matplotlib.image
 import numpy as np
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from advlib._checks import check_integer
@@ -125,7 +127,10 @@ class Slider:
 def _pixels(figure: Figure) -> np.ndarray:
     """The figure at its own size and resolution, uint8 (height, width, 4), opaque."""
     file = io.BytesIO()
-    figure.savefig(file, dpi="figure", facecolor="white")
+    *face, opacity = map(float, to_rgba(figure.get_facecolor()))
+    on_white = [opacity * value + 1 - opacity for value in face]
+    with matplotlib.rc_context({"savefig.bbox": None, "savefig.transparent": False}):
+        figure.savefig(file, dpi="figure", facecolor=on_white)
     file.seek(0)
     return np.round(255 * matplotlib.image.imread(file)).astype(np.uint8)
 
