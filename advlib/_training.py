@@ -2,12 +2,19 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 from advlib._checks import check_integer
+
+# What Keras's own settings would decide on where a layer does not say it.
+DTYPE = "float32"
+MAPS = {"dtype": DTYPE, "data_format": "channels_last"}
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,17 @@ class Recipe:
         for name, low, high in (("epochs", 1, None), ("batch_size", 1, None), ("seed", 0, 2**32 - 1)):
             value = check_integer(getattr(self, name), f"recipe.{name}", low=low, high=high)
             object.__setattr__(self, name, value)  # as int, whatever kind of whole number it was
-        rate = self.learning_rate
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+        rate: Any = self.learning_rate
+        if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < float(rate) < math.inf:
             raise ValueError(f"recipe.learning_rate must be above 0 and finite, got {rate!r}")
+        object.__setattr__(self, "learning_rate", float(rate))
+
+
+def network(inputs: keras.KerasTensor, outputs: object, name: str) -> keras.Model:
+    """A functional model that computes in float32, whatever Keras's settings are."""
+    model = keras.Model(inputs, outputs, name=name)
+    model.dtype_policy = DTYPE
+    return model
 
 
 def prepare(recipe: Recipe, count: int) -> tuple[keras.optimizers.Optimizer, "Progress"]:
@@ -55,7 +70,9 @@ def prepare(recipe: Recipe, count: int) -> tuple[keras.optimizers.Optimizer, "Pr
     keras.utils.set_random_seed(recipe.seed)  # of the order of the digits
     tf.config.experimental.enable_op_determinism()
     steps = recipe.epochs * -(-count // recipe.batch_size)
-    schedule = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, decay_steps=steps)
+    # A float32, or it would be computed in Keras's `floatx`.
+    rate = np.float32(recipe.learning_rate)
+    schedule = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps)
     return keras.optimizers.Adam(schedule), Progress(steps)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from advlib._checks import check_images, check_input_shape, check_integer
-from advlib._training import Recipe, prepare
+from advlib._training import DTYPE, MAPS, Recipe, network, prepare
 
 __all__ = ["LATENTS", "RECIPES", "VAE", "Recipe", "build", "pretrained", "train"]
 
@@ -21,12 +21,15 @@ LATENTS = {"mnist": (2, 4, 16, 48), "digits": (2, 4, 16)}
 BETA = 0.1
 
 
+@keras.saving.register_keras_serializable(package="advlib")
 class VAE(keras.Model):
     r"""Variational autoencoder (Kingma and Welling 2013, https://arxiv.org/abs/1312.6114).
 
     The encoder gives, for an image x, a Gaussian of the latents, with mean :math:`\mu(x)` and diagonal
     covariance :math:`\sigma^2(x)`; the decoder turns latents into an image. Called on images, the model
-    decodes their means: the same image gives the same answer each time.
+    decodes their means: the same image gives the same answer each time. It can be saved, loaded, copied
+    and pickled like any Keras model; a file opens in the version of Keras that wrote it, weights alone
+    (`save_weights`, `build`, `load_weights`) in others, too.
 
     Attributes
     ----------
@@ -39,8 +42,8 @@ class VAE(keras.Model):
         The dimension of the latents.
     """
 
-    def __init__(self, encoder: keras.Model, decoder: keras.Model) -> None:
-        super().__init__(name="vae")
+    def __init__(self, encoder: keras.Model, decoder: keras.Model, name: str = "vae") -> None:
+        super().__init__(name=name, dtype=DTYPE)
         self.encoder = encoder
         self.decoder = decoder
         self.latent: int = decoder.input_shape[-1]
@@ -50,6 +53,21 @@ class VAE(keras.Model):
     def input_shape(self) -> tuple[int | None, ...]:
         """Shape of the images, None for their number."""
         return self.encoder.input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """What Keras saves of it beside the weights."""
+        parts = {"encoder": self.encoder, "decoder": self.decoder}
+        return {"name": self.name} | {
+            key: keras.saving.serialize_keras_object(part) for key, part in parts.items()
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "VAE":
+        """Build it again."""
+        encoder, decoder = (
+            keras.saving.deserialize_keras_object(config[part]) for part in ("encoder", "decoder")
+        )
+        return cls(encoder, decoder, name=config["name"])
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Decode the means of the images' latents."""
@@ -87,24 +105,34 @@ def build(*, latent: int, seed: int = 42) -> VAE:
 
     def settings(name: str, activation: str | None = "relu") -> dict[str, Any]:
         start = keras.initializers.GlorotUniform(seed=next(seeds))
-        return {"name": name, "activation": activation, "kernel_initializer": start}
+        return {
+            "name": name,
+            "activation": activation,
+            "kernel_initializer": start,
+            "dtype": DTYPE,
+        }
 
     layers = keras.layers
-    halved: dict[str, Any] = {"kernel_size": 4, "strides": 2, "padding": "same"}
-    images = keras.Input((28, 28, 1), name="images")
+    halved: dict[str, Any] = {
+        "kernel_size": 4,
+        "strides": 2,
+        "padding": "same",
+        "data_format": MAPS["data_format"],
+    }
+    images = keras.Input((28, 28, 1), name="images", dtype=DTYPE)
     x = layers.Conv2D(16, **halved, **settings("conv1"))(images)
     x = layers.Conv2D(32, **halved, **settings("conv2"))(x)
-    x = layers.Flatten(name="flatten")(x)
+    x = layers.Flatten(name="flatten", **MAPS)(x)
     means = layers.Dense(latent, **settings("means", None))(x)
     log_variances = layers.Dense(latent, **settings("log_variances", None))(x)
-    encoder = keras.Model(images, [means, log_variances], name="encoder")
+    encoder = network(images, [means, log_variances], "encoder")
 
-    latents = keras.Input((latent,), name="latents")
+    latents = keras.Input((latent,), name="latents", dtype=DTYPE)
     x = layers.Dense(7 * 7 * 32, **settings("dense"))(latents)
-    x = layers.Reshape((7, 7, 32), name="reshape")(x)
+    x = layers.Reshape((7, 7, 32), name="reshape", dtype=DTYPE)(x)
     x = layers.Conv2DTranspose(16, **halved, **settings("deconv1"))(x)
     x = layers.Conv2DTranspose(1, **halved, **settings("deconv2", "sigmoid"))(x)
-    return VAE(encoder, keras.Model(latents, x, name="decoder"))
+    return VAE(encoder, network(latents, x, "decoder"))
 
 
 def train(images: np.ndarray, *, latent: int, recipe: Recipe) -> tuple[VAE, dict[str, list[float]]]:
@@ -155,10 +183,12 @@ class _Training(keras.Model):
     """The autoencoder with its loss, as `fit` needs it."""
 
     def __init__(self, model: VAE, seed: int) -> None:
-        super().__init__()
+        super().__init__(dtype=DTYPE)
         self._vae = model
         self._seeds = keras.random.SeedGenerator(seed)
-        self._means = [keras.metrics.Mean(name) for name in ("loss", "reconstruction", "divergence")]
+        self._means = [
+            keras.metrics.Mean(name, dtype=DTYPE) for name in ("loss", "reconstruction", "divergence")
+        ]
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -169,7 +199,7 @@ class _Training(keras.Model):
         """One step on a batch; the means over the epoch so far of the loss and its parts."""
         with tf.GradientTape() as tape:
             means, log_variances = self._vae.encoder(images, training=True)
-            noise = keras.random.normal(tf.shape(means), seed=self._seeds)
+            noise = keras.random.normal(tf.shape(means), dtype=DTYPE, seed=self._seeds)
             decoded = self._vae.decoder(means + tf.exp(log_variances / 2) * noise, training=True)
             # The mean over the last axis, of one channel, is the pixel itself.
             pixels = keras.losses.binary_crossentropy(images, decoded)
