@@ -1,8 +1,29 @@
 """Checks of arguments, shared by every module: nothing is silently clipped or cast."""
 
+from numbers import Integral, Real
 from typing import Any
 
+import keras
 import numpy as np
+
+
+def check_model(model: Any, name: str = "model") -> None:
+    """Check that a model is one of Keras 3.
+
+    Raises
+    ------
+    ValueError
+        If it is not; the message names an older Keras's as such.
+    """
+    if isinstance(model, keras.Model):
+        return
+    roots = {base.__module__.split(".")[0] for base in type(model).__mro__ if base.__name__ == "Model"}
+    if roots & {"tf_keras", "tensorflow", "keras"}:
+        raise ValueError(
+            f"{name} must be a Keras 3 model, got one of an older Keras "
+            f"({type(model).__module__.split('.')[0]}): build it with `keras` and load its weights"
+        )
+    raise ValueError(f"{name} must be a Keras model, got {type(model).__name__}")
 
 
 def check_images(images: Any, name: str = "images") -> np.ndarray:
@@ -60,7 +81,8 @@ def check_integer(value: Any, name: str, *, low: int = 1, high: int | None = Non
     ValueError
         If it is not. The message names the argument.
     """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    value = _scalar(value)
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or value < low or (high is not None and value > high):
         allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
         raise ValueError(f"{name} must be a whole number {allowed}, got {value!r}")
@@ -75,6 +97,7 @@ def check_flag(value: Any, name: str) -> bool:
     ValueError
         If it is not. The message names the argument.
     """
+    value = _scalar(value)
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {value!r}")
     return bool(value)
@@ -88,10 +111,16 @@ def check_number(value: Any, name: str, *, low: float, high: float) -> float:
     ValueError
         If it is not. The message names the argument.
     """
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    value = _scalar(value)
+    number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not low <= value <= high:
         raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
     return float(value)
+
+
+def _scalar(value: Any) -> Any:
+    """What an array without axes holds: NumPy gives such ones for numbers, too."""
+    return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 def check_per_image(values: Any, count: int, name: str, *, high: float = 1.0) -> np.ndarray:
@@ -136,29 +165,6 @@ def check_input_shape(model: Any, images: np.ndarray, name: str = "images") -> N
             f"{name} must have shape (n, {', '.join(map(str, expected))}) for this model, "
             f"got {images.shape}"
         )
-
-
-def check_logits(model: Any, images: np.ndarray, name: str = "model") -> int:
-    """Check that `model` makes logits of images, as far as it can be seen; return the number of classes.
-
-    Raises
-    ------
-    ValueError
-        If it does not take images of this shape, or returns no logits (n, classes), or probabilities.
-    """
-    check_input_shape(model, images)
-    probe = images[:8]
-    # Noise beside: on a few images, logits may add up to 1 by chance.
-    noise = np.random.default_rng(0).random(probe.shape, np.float32)
-    outputs = model(np.concatenate([probe, noise]), training=False)
-    shape = tuple(getattr(outputs, "shape", ()))
-    if len(shape) != 2 or shape[1] < 2:
-        raise ValueError(f"{name} must return logits of shape (n, classes), with two classes at least")
-    # Probabilities would be taken for logits without a word, and what is made of them would be weak.
-    values = np.asarray(outputs, np.float32)
-    if np.all(values >= 0) and np.allclose(values.sum(axis=1), 1, atol=1e-3):
-        raise ValueError(f"{name} must return logits, got probabilities: take its softmax away")
-    return shape[1]
 
 
 def check_same_shape(images: np.ndarray, others: np.ndarray, name: str) -> None:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from advlib import _graph, _pace
 from advlib._checks import check_images, check_input_shape, check_integer, check_same_shape
 from advlib.classifier import extractor
 
@@ -197,60 +198,66 @@ def largest_stretch(
         name: np.random.default_rng([check_integer(seed, "seed", low=0), k])
         for k, name in enumerate(names)
     }
-    stretch = {
-        second: _power_iteration(_between(model, first, second), iterations)
-        for first, second in pairwise(names)
-    }
+    stretch = {second: _power_iteration(model, first, second) for first, second in pairwise(names)}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in stretch}
-    for part in _slices(len(images), batch_size):
-        batch = tf.constant(images[part])
-        values = {INPUT: batch, **inside(batch, training=False)}
-        for first, second in pairwise(names):
-            start = random[first].standard_normal(values[first].shape)
-            start = tf.cast(start, values[first].dtype)
-            parts[second].append(stretch[second](values[first], start).numpy())
+    slices = _slices(len(images), batch_size)
+    with _pace.bar("stretching") as bar:
+        bar.total += iterations * len(slices) * len(stretch)
+        for part in slices:
+            batch = tf.constant(images[part])
+            values = {INPUT: tf.cast(batch, model.inputs[0].dtype), **inside(batch, training=False)}
+            for first, second in pairwise(names):
+                start = random[first].standard_normal(values[first].shape)
+                directions = tf.cast(start, values[first].dtype)
+                for size in _pace.pieces(iterations, bar):
+                    sizes, directions = stretch[second](values[first], directions, tf.constant(size))
+                parts[second].append(sizes.numpy())
     return {name: np.concatenate(each).astype(np.float64) for name, each in parts.items()}
 
 
-def _between(model: keras.Model, first: str, second: str) -> keras.Model:
-    """The part of the model from the output of one layer, or the images, to that of another."""
-    source = model.inputs[0] if first == INPUT else model.get_layer(first).output
-    try:
-        return keras.Model(source, model.get_layer(second).output)
-    except ValueError as error:
+def _power_iteration(model: keras.Model, first: str, second: str) -> Callable[..., tf.Tensor]:
+    """Some iterations for the part of a model from one layer's output, or the images, to another's.
+
+    Function from points (m, …), directions (m, …) and how many to the largest singular values, (m,), and
+    the directions after it.
+    """
+    graph, answers = _graph.read(model), _graph.named(model)
+    source = graph.inputs[0] if first == INPUT else answers[first]
+    between = _graph.between(graph, source, answers[second])
+    if between is None:
         raise ValueError(
             "layers must each lie behind the one before, on every way of the images through the model: "
             f"{second} does not lie behind {first} alone"
-        ) from error
-
-
-def _power_iteration(between: keras.Model, iterations: int) -> Callable[..., tf.Tensor]:
-    """Function from points (m, …) and directions (m, …) to the largest singular values, (m,)."""
+        )
     zero = tf.UnconnectedGradients.ZERO  # of layers without a derivative
 
     def lengths(values: tf.Tensor) -> tf.Tensor:
         return tf.norm(tf.reshape(values, (tf.shape(values)[0], -1)), axis=1)
 
-    def stretch(points: tf.Tensor, directions: tf.Tensor) -> tf.Tensor:
+    def stretch(
+        points: tf.Tensor, directions: tf.Tensor, iterations: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         along = (-1, *(1 for _ in points.shape[1:]))
         sizes = tf.zeros(tf.shape(points)[0], points.dtype)
         for _ in tf.range(iterations):
             size = tf.reshape(lengths(directions), along)
             directions = tf.math.divide_no_nan(directions, size)
-            with tf.GradientTape() as tape:
+            with tf.GradientTape(persistent=True) as tape:
                 tape.watch(points)
-                with tf.autodiff.ForwardAccumulator(points, directions) as accumulator:
-                    outputs = tf.cast(between(points, training=False), points.dtype)
-                pushed = accumulator.jvp(outputs, unconnected_gradients=zero)
+                outputs = tf.cast(between(points), points.dtype)
+                # The transposed derivative times u is linear in u: its own derivative, transposed, is
+                # the derivative of the layer. TensorFlow's forward mode does not know recurrent layers.
+                u = tf.zeros_like(outputs)
+                tape.watch(u)
+                pulled = tape.gradient(outputs, points, u, unconnected_gradients=zero)
+            pushed = tape.gradient(pulled, u, directions, unconnected_gradients=zero)
             sizes = lengths(pushed)
-            directions = tape.gradient(
-                outputs, points, output_gradients=pushed, unconnected_gradients=zero
-            )
-        return sizes
+            directions = tape.gradient(outputs, points, pushed, unconnected_gradients=zero)
+        return sizes, directions
 
     # Traced once, for any number of points.
-    spec = tf.TensorSpec((None, *between.inputs[0].shape[1:]), between.inputs[0].dtype)
-    return tf.function(stretch).get_concrete_function(spec, spec)
+    spec = tf.TensorSpec((None, *source.shape[1:]), source.dtype)
+    return tf.function(stretch).get_concrete_function(spec, spec, tf.TensorSpec((), tf.int32))
 
 
 def _measure(

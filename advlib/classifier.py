@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from advlib._checks import check_images, check_input_shape, check_integer, check_labels
-from advlib._training import Recipe, prepare
+from advlib import _graph, _models
+from advlib._checks import check_flag, check_images, check_input_shape, check_integer, check_labels
+from advlib._training import DTYPE, MAPS, Recipe, network, prepare
 
 __all__ = [
     "CLASSES",
@@ -56,14 +57,14 @@ def build(*, seed: int = 42) -> keras.Model:
     seed = check_integer(seed, "seed", low=0)
     # A seed of its own for every layer, or layers of one shape would start alike.
     start = [keras.initializers.GlorotUniform(seed=4 * seed + layer) for layer in range(4)]
-    convolution = partial(keras.layers.Conv2D, kernel_size=3, activation="relu")
-    images = keras.Input((28, 28, 1), name="images")
+    convolution = partial(keras.layers.Conv2D, kernel_size=3, activation="relu", **MAPS)
+    images = keras.Input((28, 28, 1), name="images", dtype=DTYPE)
     x = convolution(16, padding="same", kernel_initializer=start[0], name="conv1")(images)
     x = convolution(32, strides=2, kernel_initializer=start[1], name="conv2")(x)
     x = convolution(64, strides=2, kernel_initializer=start[2], name="conv3")(x)
-    x = keras.layers.Flatten(name="flatten")(x)
-    logits = keras.layers.Dense(CLASSES, kernel_initializer=start[3], name="logits")(x)
-    return keras.Model(images, logits, name="classifier")
+    x = keras.layers.Flatten(name="flatten", **MAPS)(x)
+    logits = keras.layers.Dense(CLASSES, kernel_initializer=start[3], name="logits", dtype=DTYPE)(x)
+    return network(images, logits, "classifier")
 
 
 def train(
@@ -114,8 +115,8 @@ def train(
     optimizer, progress = prepare(recipe, len(images))
     model.compile(
         optimizer=optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype=DTYPE),
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy", dtype=DTYPE)],
     )
     history = model.fit(
         images,
@@ -159,7 +160,9 @@ def pretrained(name: str = "mnist") -> keras.Model:
     return model
 
 
-def predict_logits(model: keras.Model, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarray:
+def predict_logits(
+    model: keras.Model, images: np.ndarray, *, randomized: bool = False, batch_size: int = 1000
+) -> np.ndarray:
     """Logits of many images, batch by batch.
 
     Parameters
@@ -168,22 +171,25 @@ def predict_logits(model: keras.Model, images: np.ndarray, *, batch_size: int = 
         Maps float32 (n, height, width, channels) in [0, 1] to logits (n, classes).
     images : array, float32, (n, height, width, channels)
         Pixel scale [0, 1].
+    randomized : bool
+        Whether the model may answer at random; else such a model is refused.
     batch_size : int
         Images per forward pass; bounds the memory. Changes the logits by rounding errors only.
 
     Returns
     -------
     array, float32, (n, classes)
-        The predicted class of each image is `.argmax(axis=1)`.
+        Whatever the model computes in. The predicted class of each image is `.argmax(axis=1)`.
 
     Raises
     ------
     ValueError
-        If the images are not of that form.
+        If the images are not of that form, or the model does not return logits.
     """
     images = check_images(images)
-    check_input_shape(model, images)
-    return model.predict(images, batch_size=check_integer(batch_size, "batch_size"), verbose=0)
+    batch_size = check_integer(batch_size, "batch_size")
+    _models.check_logits(model, images, randomized=check_flag(randomized, "randomized"))
+    return _models.predict(model, images, batch_size=batch_size)
 
 
 def activations(
@@ -202,15 +208,16 @@ def activations(
     images : array, float32, (n, height, width, channels)
         Pixel scale [0, 1].
     layers : sequence of str, optional
-        Names of layers; without it every layer but the input, in the model's order.
+        Names of layers, as `extractor` takes them; without it every layer but the input, in the model's
+        order.
     batch_size : int
         Images per forward pass.
 
     Returns
     -------
-    dict from name to array, float32, (n, *output shape of the layer)
-        In the order of `layers`. All of it is in memory at once: the first convolution alone takes
-        50 kB per digit.
+    dict from name to array, (n, *output shape of the layer)
+        In the order of `layers`, in what each layer computes in: float32 in the book's networks. All of
+        it is in memory at once: the first convolution alone takes 50 kB per digit.
 
     Raises
     ------
@@ -237,13 +244,15 @@ def extractor(model: keras.Model, layers: Sequence[str] | None = None) -> keras.
     model : keras.Model
         Functional or sequential.
     layers : sequence of str, optional
-        Names of layers; without it every layer but the input, in the model's order.
+        Names of layers; without it every layer but the input, in the model's order. A model inside of
+        the model counts as one layer. Further uses of a layer that is used more than once have names of
+        their own: "conv", "conv:2", …
 
     Returns
     -------
     keras.Model
-        Its output is a dict from the names, in the order of `layers`. Of a layer that is used more than
-        once, its first use.
+        Its output is a dict from the names, in the order of `layers`: what the layers answer in this
+        model, whatever others use them.
 
     Raises
     ------
@@ -251,28 +260,24 @@ def extractor(model: keras.Model, layers: Sequence[str] | None = None) -> keras.
         If the model is not of that form, a layer is unknown or none is named (the message lists the
         names), or a layer has several outputs or is not on the way from the inputs.
     """
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+    known = _graph.named(model)
+    chosen = list(known) if layers is None else list(layers)
+    if not chosen or not set(chosen) <= set(known):
+        inside = [
+            f"{name!r} is inside {model_inside.name}: take it from that model"
+            for model_inside in model.layers
+            if isinstance(model_inside, keras.Model)
+            for name in {layer.name for layer in model_inside.layers} & set(chosen)
+        ]
         raise ValueError(
-            f"model must be functional, or sequential and built, got {type(model).__name__}: only then "
-            "are its layers known"
+            f"layers must be among {', '.join(known)}, got {chosen}"
+            + (f" ({'; '.join(inside)})" if inside else "")
         )
-    named = {
-        layer.name: layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)
-    }
-    chosen = list(named) if layers is None else list(layers)
-    if not chosen or not set(chosen) <= set(named):
-        raise ValueError(f"layers must be among {', '.join(named)}, got {chosen}")
-    outputs = {name: named[name].output for name in chosen}
+    outputs = {name: known[name] for name in chosen}
     several = [name for name, output in outputs.items() if not isinstance(output, keras.KerasTensor)]
     if several:
         raise ValueError(f"layers must have one output each, which {', '.join(several)} have not")
-    try:
-        return keras.Model(model.inputs, outputs)
-    except ValueError as error:
-        raise ValueError(
-            f"layers must lie on the way from the model's inputs, which not all of {', '.join(chosen)} "
-            "do (a model inside of the model? take its layers from itself)"
-        ) from error
+    return keras.Model(model.inputs, outputs)
 
 
 def correctly_classified(
@@ -302,15 +307,15 @@ def correctly_classified(
     Raises
     ------
     ValueError
-        If there are fewer than `count`, `digit` is no class of the model, or images or labels are
-        not of that form.
+        If there are fewer than `count`, `digit` is no class of the model, images or labels are not of
+        that form, or the model does not return logits.
     """
     images = check_images(images)
-    classes = model.output_shape[-1]
+    classes = _models.check_logits(model, images)
     labels = check_labels(labels, len(images), classes)
     digit = check_integer(digit, "digit", low=0, high=classes - 1)
     count = check_integer(count, "count")
-    predictions = predict_logits(model, images).argmax(axis=1)
+    predictions = _models.predict(model, images, batch_size=1000).argmax(axis=1)
     indices = np.flatnonzero((labels == digit) & (predictions == digit))
     if len(indices) < count:
         raise ValueError(

@@ -5,15 +5,24 @@ score is more suspicious. Attacks come in as arrays: this module knows none.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 from sklearn.exceptions import NotFittedError
 
-from advlib._checks import check_images, check_integer, check_logits, check_number
+from advlib import _models
+from advlib._checks import (
+    check_images,
+    check_input_shape,
+    check_integer,
+    check_model,
+    check_number,
+)
 
+# Scores nearer to each other than this share of their size, or of 1, are taken for one.
+ALIKE = 1e-4
 # Before a logarithm is taken, pixels are mapped from [0, 1] to [FLOOR, 1 - FLOOR]: half a grey level.
 FLOOR = 1 / 510
 
@@ -56,17 +65,13 @@ def evidence(classifier: keras.Model, autoencoder: keras.Model, images: tf.Tenso
     Raises
     ------
     ValueError
-        If the reconstructions are of another shape.
+        If the reconstructions are not one tensor of the images' shape.
     """
-    decoded = tf.cast(autoencoder(images, training=False), tf.float32)
-    if decoded.shape[1:] != images.shape[1:]:
-        raise ValueError(
-            f"autoencoder must return images of shape {tuple(images.shape[1:])}, "
-            f"got {tuple(decoded.shape[1:])}"
-        )
-    logits, decoded_logits = (
-        tf.cast(classifier(some, training=False), tf.float32) for some in (images, decoded)
-    )
+    decoded = autoencoder(images, training=False)
+    _models.check_one_tensor(decoded, "autoencoder", f"images of shape {tuple(images.shape[1:])}")
+    _models.check_reconstruction(decoded.shape, images.shape)
+    decoded = tf.cast(decoded, tf.float32)
+    logits, decoded_logits = (_models.logits_of(classifier, some) for some in (images, decoded))
     return Evidence(images, decoded, logits, decoded_logits)
 
 
@@ -198,28 +203,22 @@ def measure(
     ValueError
         If an argument is not of that form; the message names it.
     """
-    _check_models(classifier, autoencoder)
+    images = check_images(images)
+    _models.check_logits(classifier, images, "classifier")
+    _models.check_autoencoder(autoencoder, images)
 
     def every_score(batch: tf.Tensor) -> tf.Tensor:
         found = evidence(classifier, autoencoder, batch)
         return tf.stack([score(found) for score in SCORES.values()], axis=1)
 
-    columns = _in_batches(every_score, classifier, images, batch_size).T
+    columns = _in_batches(every_score, images, batch_size).T
     return dict(zip(SCORES, columns, strict=True))
 
 
-def _check_models(classifier: Any, autoencoder: Any) -> None:
-    for name, model in (("classifier", classifier), ("autoencoder", autoencoder)):
-        if not isinstance(model, keras.Model):
-            raise ValueError(f"{name} must be a Keras model, got {type(model).__name__}")
-
-
 def _in_batches(
-    function: Callable[[tf.Tensor], tf.Tensor], classifier: keras.Model, images: Any, batch_size: int
+    function: Callable[[tf.Tensor], tf.Tensor], images: np.ndarray, batch_size: int
 ) -> np.ndarray:
-    """Check images and classifier; give what a function of tensors makes of images, batch by batch."""
-    images = check_images(images)
-    check_logits(classifier, images, "classifier")
+    """What a function of tensors makes of images, batch by batch."""
     batch_size = check_integer(batch_size, "batch_size")
     batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
     return np.concatenate([function(tf.constant(batch)).numpy() for batch in batches])
@@ -262,8 +261,9 @@ class _Tail(NamedTuple):
         depths = np.arange(0, np.log(20) + 1e-9, np.log(20) / 24)
         quantiles = np.quantile(values.astype(np.float64), 1 - np.exp(-depths))
         beyond = values[values >= quantiles[-1]] - quantiles[-1]
-        # Scores that are all alike leave no tail; anything above them is then rare.
-        scale = max(float(beyond.mean()), 1e-6)
+        # Scores that are all alike leave no tail; what is above them by more than a rounding error is
+        # then rare.
+        scale = max(float(beyond.mean()), ALIKE * max(1.0, abs(quantiles[-1])))
         knots = [0]
         for knot, quantile in enumerate(quantiles):
             if quantile - quantiles[knots[-1]] > 1e-3 * scale:
@@ -314,7 +314,8 @@ class Detector:
         *,
         scores: Sequence[str] = ("output_kl", "mean_error", "largest_error", "doubt"),
     ) -> None:
-        _check_models(classifier, autoencoder)
+        check_model(classifier, "classifier")
+        check_model(autoencoder, "autoencoder")
         names = list(scores) if isinstance(scores, list | tuple) else []
         if not names or any(name not in list(SCORES) or names.count(name) > 1 for name in names):
             raise ValueError(
@@ -399,7 +400,9 @@ class Detector:
             images, the threshold is the k-th largest score with k = rate × (n + 1), rounded down: by a
             single score a further one reaches it with a probability of k / (n + 1). By a rule over
             several it does so more often, because their rarities come from the same images: four
-            scores and 100 images may well double the rate, a thousand are enough to forget it.
+            scores and 100 images may well double the rate, a thousand are enough to forget it. Where
+            more images share the k-th largest score, such as blank pages, the threshold stands above
+            that score: fewer are flagged than may be, and not all of those.
 
         Returns
         -------
@@ -431,8 +434,25 @@ class Detector:
                 raise ValueError(f"images must have finite scores, which {name} is not for all of them")
         self._tails = {name: _Tail.fit(values[name]) for name in self._scores}
         rule = self._rarities({name: tf.constant(scores) for name, scores in values.items()})
-        self._threshold = float(np.sort(tf.reduce_sum(rule, axis=1))[-above])
+        rule = tf.reduce_sum(rule, axis=1).numpy()
+        self._threshold = self._above_ties(images, rule, float(np.sort(rule)[-above]), above)
         return self
+
+    def _above_ties(self, images: np.ndarray, rule: np.ndarray, candidate: float, above: int) -> float:
+        """The candidate, of which at most `above` images may be; or, where more share it, one above it.
+
+        Two scores are shared that differ by no more than rounding errors: measured again, in another
+        batch, on the images near the candidate.
+        """
+        near = np.flatnonzero(np.abs(rule - candidate) <= 0.05 * max(1.0, abs(candidate)))
+        again = _in_batches(self, images[near], len(near))
+        rounding = 1e-6 * max(1.0, abs(candidate)) + 2 * float(np.abs(again - rule[near]).max())
+        if np.sum(rule >= candidate - rounding) <= above:
+            return candidate
+        tie = rule[rule <= candidate + rounding].max()
+        higher = rule[rule > tie]
+        # In the middle between the tie and the next score, or else clear of its rounding errors.
+        return float((tie + higher.min()) / 2 if higher.size else tie + 10 * rounding)
 
     def measure(self, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarray:
         """The rule's score of many images, batch by batch.
@@ -453,7 +473,9 @@ class Detector:
         ValueError
             If the images are not of that form, or (a NotFittedError) the detector is not calibrated.
         """
-        return _in_batches(self, self._classifier, images, batch_size)
+        images = check_images(images)
+        check_input_shape(self._classifier, images)
+        return _in_batches(self, images, batch_size)
 
     def judge(self, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarray:
         """Whether images are flagged.

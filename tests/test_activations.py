@@ -211,14 +211,14 @@ def test_models_that_cannot_be_looked_into(model: keras.Model) -> None:
     images = np.ones((2, 28, 28, 1), np.float32)
     unbuilt = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])
     bad: Any
-    for bad, kind in ((unbuilt, "Sequential"), (None, "NoneType"), (lambda x: x, "function")):
-        with pytest.raises(ValueError, match=f"model must be functional, .* got {kind}"):
+    with pytest.raises(
+        ValueError, match=r"model must be functional, .* got Sequential: it is not built"
+    ):
+        classifier.extractor(unbuilt)
+    for bad, kind in ((None, "NoneType"), (lambda x: x, "function")):
+        with pytest.raises(ValueError, match=f"model must be a Keras model, got {kind}"):
             classifier.extractor(bad)
     inputs = keras.Input((28, 28, 1))
-    nested = keras.Model(inputs, model(keras.layers.Rescaling(1.0, name="scaled")(inputs)))
-    with pytest.raises(ValueError, match="layers must lie on the way from the model's inputs"):
-        activations.layer_changes(nested, images, images)
-    assert list(activations.layer_changes(nested, images, images, layers=["scaled"]))[1:] == ["scaled"]
     two = keras.layers.Lambda(lambda x: [x, 2 * x], name="two")(inputs)
     model_of_two = keras.Model(inputs, keras.layers.Add(name="both")(two))
     with pytest.raises(ValueError, match="layers must have one output each, which two have not"):

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from advlib import _checks, attacks, classifier, data
-from advlib.attacks import _loop
+from advlib import _models, _traces, attacks, classifier, data
 from tests.models import convolutional
 from tests.registry import ATTACKS, EVERY, EXEMPT, takes
 
@@ -175,23 +174,34 @@ def test_evaluations_are_the_passes_through_the_model(name: str) -> None:
     if name in TARGETED_ONLY:
         labels = (labels + 1) % 5
     for i in range(6):
+        # The first call of an attack traces the model, and asks it once more.
+        EVERY[name](model, images[[i]], labels[[i]])
         passes.clear()
-        _checks.check_logits(model, images[[i]])
+        _models.check_logits(model, images[[i]], traced=True)
+        _models.confirm(model, images[[i]], np.zeros((1, 5), np.float32), randomized=True, batch_size=1)
         checks = sum(passes)
         passes.clear()
         result = EVERY[name](model, images[[i]], labels[[i]])
-        assert result.evaluations == sum(passes) - checks
+        # A few pixels: what has been judged as a candidate is looked at again.
+        again = name in WITHOUT_GRADIENT
+        assert result.evaluations == sum(passes) - checks - again
 
 
 @every_attack
 def test_logits_that_are_not_finite_are_no_success(name: str) -> None:
+    # Of the first images they are finite, or the model would be refused; the last are brighter.
     inputs = keras.Input((3, 3, 1))
+    dark = keras.ops.sqrt(0.9 - keras.ops.max(inputs, axis=(1, 2, 3)))[:, None]
     flat = keras.layers.Flatten()(inputs)
-    logits = keras.layers.Dense(4, bias_initializer=keras.initializers.Constant(np.nan))(flat)
-    result = attack(
-        name, keras.Model(inputs, logits), np.full((2, 3, 3, 1), 0.5, np.float32), np.arange(2)
-    )
-    assert not result.success.any()
+    start = keras.initializers.GlorotUniform(1)
+    logits = keras.layers.Dense(4, kernel_initializer=start)(flat) * dark
+    images = np.full((12, 3, 3, 1), 0.5, np.float32)
+    images[10:] = 0.95
+    more = {"l2": 0.1} if takes(name, "l2") else {}
+    result = attack(name, keras.Model(inputs, logits), images, np.arange(12) % 4, **more)
+    finite = np.isfinite(classifier.predict_logits(keras.Model(inputs, logits), result.images))
+    assert not finite[10:].all()
+    assert not result.success[~finite.all(axis=1)].any()
     assert np.isfinite(result.images).all()
 
 
@@ -276,7 +286,7 @@ def test_arguments_in_other_forms(digits: data.Dataset, model: keras.Model) -> N
 
 def traces(model: keras.Model) -> list[Any]:
     """Everything that was compiled of a model."""
-    return [each for functions in _loop._COMPILED[model].values() for each in functions.values()]
+    return [each for functions in _traces._COMPILED[model].values() for each in functions.values()]
 
 
 def test_a_model_is_traced_once_and_not_kept(digits: data.Dataset) -> None:

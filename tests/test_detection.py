@@ -372,12 +372,12 @@ def test_rarity_falls_on_below_all_clean_images() -> None:
 
 def test_scores_that_are_all_alike() -> None:
     detector = doubtful(np.full(50, 0.25))
-    assert detector.threshold == 0
     below, same, above, far = detector.measure(as_images([0.2, 0.25, 0.3, 1]))
-    assert below < same == 0 < above < far < np.inf
+    assert below < same == 0 < detector.threshold < above < far < np.inf
     assert above > 20
+    # What all share is not flagged: the threshold stands above it.
     np.testing.assert_array_equal(
-        detector.judge(as_images([0.2, 0.25, 0.3])), np.array([False, True, True])
+        detector.judge(as_images([0.2, 0.25, 0.3])), np.array([False, False, True])
     )
 
 
@@ -410,8 +410,11 @@ def test_what_has_no_score_is_flagged() -> None:
     images[1, 0, 0, 0] = 0  # the root of a negative number
     assert np.isnan(detector.measure(images)).tolist() == [False, True, False]
     assert detector.judge(images).tolist() == [False, True, False]
-    with pytest.raises(ValueError, match="images must have finite scores, which output_kl is not"):
+    with pytest.raises(ValueError, match="autoencoder must return finite images, got nan"):
         Detector(CLASSIFIER, autoencoder).calibrate(images, false_positive_rate=0.5)
+    later = np.concatenate([PIXELS[:20], images])  # not among those that the autoencoder is asked about
+    with pytest.raises(ValueError, match="images must have finite scores, which output_kl is not"):
+        Detector(CLASSIFIER, autoencoder).calibrate(later, false_positive_rate=0.5)
 
 
 def test_threshold_is_of_the_calibration_images() -> None:

@@ -14,7 +14,7 @@ from scipy.optimize import differential_evolution
 from scipy.stats import chisquare, mannwhitneyu
 from tqdm import tqdm
 
-from advlib import attacks, classifier, data
+from advlib import _traces, attacks, classifier, data
 from advlib.attacks import _candidates, _loop, pixel_search
 from tests.models import convolutional, linear
 
@@ -106,10 +106,57 @@ def sequential(*, added: bool = False, with_input: bool = True) -> keras.Model:
     return model
 
 
+def used_elsewhere_first() -> keras.Model:
+    """Layers of another model, at another size."""
+    layers = [
+        keras.layers.Conv2D(4, 3, strides=2, activation="relu"),
+        keras.layers.Conv2D(3, 3, activation="relu"),
+    ]
+    x: Any = keras.Input((28, 30, 1))
+    for layer in layers:
+        x = layer(x)
+    inputs = x = keras.Input((16, 15, 1))
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(x)))
+
+
+def twice() -> keras.Model:
+    """The same convolution again behind itself."""
+    inputs = keras.Input((16, 15, 1))
+    layer = keras.layers.Conv2D(1, 3, padding="same", activation="tanh")
+    return keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(layer(layer(inputs)))))
+
+
+def around_a_base() -> keras.Model:
+    """A head on a model of any size, which stands in a model that stands in a model."""
+    base = keras.Sequential(
+        [keras.Input((None, None, 1)), keras.layers.Conv2D(4, 3, strides=2, activation="relu")]
+    )
+    inputs = keras.Input((12, 13, 1))
+    body = keras.Model(inputs, keras.layers.Conv2D(3, 3, activation="relu")(base(inputs)))
+    return keras.Sequential([body, keras.layers.Flatten(), keras.layers.Dense(4)])
+
+
+def of_any_size() -> keras.Model:
+    start = keras.initializers.RandomNormal(0, 0.5, seed=1)
+    return keras.Sequential(
+        [
+            keras.Input((None, None, 1)),
+            keras.layers.Conv2D(4, 3, kernel_initializer=start),
+            keras.layers.GlobalMaxPooling2D(),
+        ]
+    )
+
+
 STACKS |= {
     "sequential": sequential,
     "sequential, layers added": partial(sequential, added=True),
     "sequential, without input": partial(sequential, with_input=False),
+    "used elsewhere first": used_elsewhere_first,
+    "a layer twice": twice,
+    "around a base": around_a_base,
+    "any size": of_any_size,
 }
 
 
@@ -122,7 +169,7 @@ def every_candidate(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
 
 
 def assert_windows_agree(model: keras.Model, images: np.ndarray) -> None:
-    assert _candidates.take_apart(model).convolutions
+    assert _candidates.take_apart(model, images.shape[1:]).convolutions
     arguments = [tf.constant(array) for array in every_candidate(model, images)]
     plain, windowed = (
         tf.function(way)(model, tf.constant(images), *arguments).numpy()
@@ -139,11 +186,12 @@ def assert_windows_agree(model: keras.Model, images: np.ndarray) -> None:
 @pytest.mark.parametrize("kind", STACKS)
 def test_windows_give_the_logits_of_forward_passes(kind: str) -> None:
     model = STACKS[kind]()
-    assert_windows_agree(model, RANDOM.random((3, *model.input_shape[1:]), np.float32))
+    shape = GREY if kind == "any size" else model.input_shape[1:]
+    assert_windows_agree(model, RANDOM.random((3, *shape), np.float32))
 
 
 def test_windows_on_the_book_s_network(digits: data.Dataset, model: keras.Model) -> None:
-    assert len(_candidates.take_apart(model).convolutions) == 3
+    assert len(_candidates.take_apart(model, (28, 28, 1)).convolutions) == 3
     assert_windows_agree(model, digits.test_images[:4])
 
 
@@ -184,12 +232,6 @@ def branching() -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Concatenate()(flat)))
 
 
-def twice() -> keras.Model:
-    inputs = keras.Input(GREY)
-    layer = keras.layers.Conv2D(1, 3, padding="same", activation="relu")
-    return keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(layer(layer(inputs)))))
-
-
 def seemingly_a_convolution() -> keras.Model:
     """Looks like a convolution with ReLU to whoever reads its attributes."""
     model = convolutional(GREY, filters=3, classes=4, seed=0)
@@ -204,9 +246,6 @@ WITHOUT_WINDOWS: dict[str, Callable[[], keras.Model]] = {
     "pooling first": lambda: keras.Sequential(
         [keras.Input(GREY), keras.layers.MaxPooling2D(), keras.layers.Flatten(), keras.layers.Dense(4)]
     ),
-    "any size": lambda: keras.Sequential(
-        [keras.Input((None, None, 1)), keras.layers.Conv2D(4, 3), keras.layers.GlobalMaxPooling2D()]
-    ),
     "dilated": lambda: stack(GREY, {"kernel_size": 2, "dilation_rate": 2}),
     "groups": lambda: stack(COLOUR, {"kernel_size": 2, "groups": 3, "filters": 6}),
     "whole image": lambda: stack(GREY, {"kernel_size": (9, 7)}),
@@ -215,7 +254,6 @@ WITHOUT_WINDOWS: dict[str, Callable[[], keras.Model]] = {
     "many strides": lambda: stack((20, 20, 1), {"kernel_size": 9, "strides": 9}),
     "its own call": doubled,
     "branching": branching,
-    "a layer twice": twice,
 }
 
 
@@ -223,17 +261,17 @@ WITHOUT_WINDOWS: dict[str, Callable[[], keras.Model]] = {
 def test_models_of_all_kinds_are_searched_rightly(kind: str) -> None:
     if kind == "seemingly":
         model = seemingly_a_convolution()
-        assert _candidates.take_apart(model).convolutions
+        assert _candidates.take_apart(model, GREY).convolutions
     elif kind == "dropout after":
         inside = convolutional(GREY, filters=3, classes=4, seed=0)
         dropped = keras.layers.Dropout(0.9)(inside.layers[1].output)
         outputs = keras.layers.Dense(4)(keras.layers.Flatten()(dropped))
         model = keras.Model(inside.input, outputs)
-        assert _candidates.take_apart(model).convolutions
+        assert _candidates.take_apart(model, GREY).convolutions
     else:
         model = WITHOUT_WINDOWS[kind]()
-        assert not _candidates.take_apart(model).convolutions
-    shape = (9, 7, 1) if kind == "any size" else model.input_shape[1:]
+        assert not _candidates.take_apart(model, model.input_shape[1:]).convolutions
+    shape = model.input_shape[1:]
     assert_search_is_right(model, RANDOM.random((2, *shape), np.float32), levels=3)
 
 
@@ -349,7 +387,7 @@ def test_rounding_errors_of_windows_do_not_decide(seed: int, monkeypatch: pytest
 
     labels = model(images).numpy().argmax(axis=1)
     arguments = model, images, labels
-    assert _candidates.take_apart(model).convolutions
+    assert _candidates.take_apart(model, GREY).convolutions
     found = attacks.one_pixel_search(*arguments, levels=levels)
     assert 0 < found.hits[0].sum() < 63 * levels
 
@@ -364,10 +402,10 @@ def test_rounding_errors_of_windows_do_not_decide(seed: int, monkeypatch: pytest
     monkeypatch.setattr(_candidates, "_windowed_logits", off)
     for doubt, same in ((0.01, True), (0.0, False)):
         monkeypatch.setattr(_candidates, "DOUBT", doubt)
-        _loop._COMPILED.clear()
+        _traces._COMPILED.clear()
         again = attacks.one_pixel_search(*arguments, levels=levels)
         assert np.array_equal(again.hits, found.hits) == same
-    _loop._COMPILED.clear()
+    _traces._COMPILED.clear()
     # Nor do they, if windows are not used at all.
     monkeypatch.setattr(_candidates.Judge, "_windows_agree", lambda self: False)
     again = attacks.one_pixel_search(*arguments, levels=levels)

@@ -13,6 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from advlib import _graph, _traces
+from advlib._models import logits_of
 from advlib.attacks import _loop
 
 # Activations at a time where windows are computed: 64 MB a copy.
@@ -61,7 +63,7 @@ def _painted_logits(
     """Logits (m, classes) by a forward pass."""
     # One candidate more: one alone is multiplied by another routine, which rounds otherwise.
     image, place, values = (tf.concat([array, array[:1]], 0) for array in (image, place, values))
-    return _loop.logits_of(model, paint(images, image, place, values))[:-1]
+    return logits_of(model, paint(images, image, place, values))[:-1]
 
 
 # --- one pixel, through windows --------------------------------------------------------------------
@@ -71,19 +73,21 @@ class Parts(NamedTuple):
     """A model taken apart: convolutions that windows pass through, and the layers that follow."""
 
     convolutions: list[keras.layers.Conv2D]
-    others: list[keras.layers.Layer]
+    others: list[_graph.Link]
 
 
-def take_apart(model: keras.Model) -> Parts:
+def take_apart(model: keras.Model, shape: tuple[int, ...]) -> Parts:
     """Find the convolutions that a model begins with, as far as windows save work.
 
-    A convolution is passed through by windows while that takes fewer multiplications than all of it.
-    There are none where the model begins otherwise or is no plain stack of layers.
+    A convolution is passed through by windows while that takes fewer multiplications than all of it, on
+    images of this shape (height, width, channels). There are none where the model begins otherwise or is
+    no plain stack of layers.
     """
-    layers = _stack(model)
+    links = _graph.stack(model)
     convolutions: list[keras.layers.Conv2D] = []
-    window, residues = (1, 1), 1
-    for layer in layers:
+    size, window, residues = shape[:2], (1, 1), 1
+    for link in links:
+        layer = link.layer
         if (
             type(layer) is not keras.layers.Conv2D
             or layer.compute_dtype != "float32"
@@ -94,31 +98,22 @@ def take_apart(model: keras.Model) -> Parts:
         ):
             break
         kernel, strides = layer.kernel.shape, layer.strides
+        size = _outputs(layer, size)
         reached = [(window[i] + kernel[i] - 2) // strides[i] + 1 for i in (0, 1)]
         some = math.prod((*window, *reached))
         residues *= math.prod(strides)
-        if some >= math.prod((*kernel[:2], *layer.output.shape[1:3])) or residues > MOST_RESIDUES:
+        if some >= math.prod((*kernel[:2], *size)) or residues > MOST_RESIDUES:
             break
         convolutions.append(layer)
         window = reached[0], reached[1]
-    return Parts(convolutions, layers[len(convolutions) :])
+    return Parts(convolutions, links[len(convolutions) :])
 
 
-def _stack(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of a model that calls one after the other; none where it does otherwise."""
-    if not type(model).__module__.startswith("keras.") or len(model.inputs or ()) != 1:
-        return []  # subclasses may do in `call` what they like
-    if None in model.input_shape[1:]:
-        return []
-    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    if isinstance(model, keras.Sequential):
-        return layers
-    values = model.inputs[0]
-    for layer in layers:
-        if layer.input is not values:
-            return []
-        values = layer.output
-    return layers if values is model.outputs[0] else []
+def _outputs(layer: keras.layers.Conv2D, size: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of what a convolution makes of a map of this height and width."""
+    room = (0, 0) if layer.padding == "same" else [kernel - 1 for kernel in layer.kernel.shape[:2]]
+    rows, columns = (-(-(size[i] - room[i]) // layer.strides[i]) for i in (0, 1))
+    return rows, columns
 
 
 class _Reach(NamedTuple):
@@ -148,19 +143,19 @@ def _windowed_logits(
     model: keras.Model, images: tf.Tensor, image: tf.Tensor, place: tf.Tensor, values: tf.Tensor
 ) -> tf.Tensor:
     """Logits (m, classes) where one pixel changes, k = 1."""
-    convolutions, others = take_apart(model)
     height, width, channels = images.shape[1:]
+    convolutions, others = take_apart(model, (height, width, channels))
     place = place[:, 0]
     old = tf.gather(tf.reshape(images, (-1, channels)), image * (height * width) + place)
     change = values[:, 0] - old  # (m, channels)
 
-    before = []  # of the activation, and after it, for the images as they were
+    before = []  # of the activation, for the images as they were
     x = images
     for layer in convolutions:
         z = tf.nn.conv2d(x, layer.kernel, layer.strides, layer.padding.upper())
         z = z + layer.bias if layer.use_bias else z
+        before.append((x.shape[1:3], z))
         x = layer.activation(z)
-        before.append(z)
 
     # Candidates whose pixels have the same residues modulo all strides together meet the same parts of
     # the kernels: for these, each convolution of a window is one product of matrices.
@@ -184,12 +179,15 @@ def _windowed_logits(
     maps = tf.gather(x, image)  # (m, height, width, filters) of the last convolution
     flat = tf.reshape(maps, (-1, x.shape[3]))
     flat = tf.tensor_scatter_nd_add(flat, tf.concat(spots, 0), tf.concat(differences, 0))
-    return _loop.logits_of(keras.Sequential(others), tf.reshape(flat, tf.shape(maps)))
+    values = tf.reshape(flat, tf.shape(maps))
+    for link in others:
+        values = link(values)
+    return tf.cast(values, tf.float32)
 
 
 def _last_window(
     convolutions: list[keras.layers.Conv2D],
-    before: list[tf.Tensor],
+    before: list[tuple[tuple[int, int], tf.Tensor]],
     residues: tuple[int, int],
     image: tf.Tensor,
     place: tf.Tensor,
@@ -198,18 +196,20 @@ def _last_window(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """What the change of a pixel (m, channels) comes to after the last of the convolutions.
 
-    Returns places (m, window) in its map, row × width + column, and the change of the activations
-    there, (m, window, filters): 0 for those that stand for places outside the map.
+    `before` are, for each of them, height and width of its input, and its output before the activation,
+    for the images as they were. Returns places (m, window) in the map of the last, row × width + column,
+    and the change of the activations there, (m, window, filters): 0 for those that stand for places
+    outside the map.
     """
     count = tf.shape(place)[0]
     starts = [place // width, place % width]
     modulus = [math.prod(layer.strides[axis] for layer in convolutions) for axis in (0, 1)]
     offsets = list(residues)  # of the starts, modulo the strides still to come
     window = [1, 1]
-    for layer, z in zip(convolutions, before, strict=True):
+    for layer, (size, z) in zip(convolutions, before, strict=True):
         reaches = []
         for axis in (0, 1):
-            inputs, outputs = layer.input.shape[1 + axis], z.shape[1 + axis]
+            inputs, outputs = size[axis], z.shape[1 + axis]
             kernel, stride = layer.kernel.shape[axis], layer.strides[axis]
             padding = max((outputs - 1) * stride + kernel - inputs, 0) // 2
             begin = offsets[axis] + (padding if layer.padding == "same" else 0)
@@ -237,12 +237,12 @@ def _last_window(
         rows = tf.clip_by_value(rows, 0, z.shape[1] - 1)
         columns = tf.clip_by_value(columns, 0, z.shape[2] - 1)
         spot = rows[:, :, None] * z.shape[2] + columns[:, None, :]
-        size = math.prod(z.shape[1:3])
-        old = tf.gather(tf.reshape(z, (-1, filters)), image[:, None, None] * size + spot)
+        places = math.prod(z.shape[1:3])
+        old = tf.gather(tf.reshape(z, (-1, filters)), image[:, None, None] * places + spot)
         difference = layer.activation(old + difference) - layer.activation(old)
         change = tf.where(inside[..., None], difference, 0.0)
-    size = math.prod(window)
-    return tf.reshape(spot, (count, size)), tf.reshape(change, (count, size, filters))
+    places = math.prod(window)
+    return tf.reshape(spot, (count, places)), tf.reshape(change, (count, places, filters))
 
 
 # --- judging ---------------------------------------------------------------------------------------
@@ -317,10 +317,10 @@ class Judge:
         self._painted_block = _loop.fitting_batch(images)
         self.block = self._painted_block  # candidates at a time
         self._windowed = False
-        parts = take_apart(model)
+        parts = take_apart(model, images.shape[1:])
         if pixels == 1 and parts.convolutions and self._windows_agree():
             self._windowed = True
-            self.block = max(1, WINDOW_VALUES // _largest(parts))
+            self.block = max(1, WINDOW_VALUES // _largest(parts, images[:1]))
 
     def unchanged(self) -> np.ndarray:
         """Whether each image is a success as it is: bool (n,)."""
@@ -377,7 +377,7 @@ class Judge:
         arguments = images, classes, self._targeted, which, place, values
         form = way, place.shape[1]
         if form not in self._compiled:
-            self._compiled[form] = _loop.compiled(self._model, way, *arguments)
+            self._compiled[form] = _traces.compiled(self._model, way, *arguments)
         return self._compiled[form](self._model, *arguments)
 
     def _windows_agree(self) -> bool:
@@ -398,15 +398,20 @@ class Judge:
         return bool(error <= DOUBT / 10 * tf.reduce_max(tf.abs(plain)))
 
 
-def _largest(parts: Parts) -> int:
+def _largest(parts: Parts, image: np.ndarray) -> int:
     """Values of the largest array of a candidate on its way through windows and later layers."""
-    sizes = [math.prod(parts.convolutions[-1].output.shape[1:])]
+    values = tf.constant(image)
+    for layer in parts.convolutions:
+        values = layer(values)
+    sizes = [math.prod(values.shape[1:])]
+    for link in parts.others:
+        values = link(values)
+        sizes.append(math.prod(values.shape[1:]))
     window = [1, 1]
     for layer in parts.convolutions:
         for axis in (0, 1):
             window[axis] = (window[axis] + layer.kernel.shape[axis] - 2) // layer.strides[axis] + 1
         sizes.append(math.prod(window) * layer.filters)
-    sizes += [math.prod(filter(None, layer.output.shape[1:])) for layer in parts.others]
     return max(sizes)
 
 

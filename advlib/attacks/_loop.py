@@ -1,15 +1,19 @@
-"""What attacks share: checks, compiling, and for gradients the loop: look, leave if done, else step."""
+"""What attacks share: checks, and for gradients the loop: look, leave if done, else step."""
 
 import math
-import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
-from advlib._checks import check_images, check_integer, check_labels, check_logits
+from advlib import _models, _pace
+from advlib._checks import check_flag, check_images, check_integer, check_labels
+from advlib._models import logits_of
+from advlib._traces import compiled
 from advlib.attacks._result import AttackResult
 
 # Values in a batch, unless told otherwise: 1,337 digits, or 6 colour images of 224 × 224.
@@ -21,11 +25,6 @@ MOST_CONFIDENT = 1e6
 # A step of an attack: model, images (m, h, w, c), classes (m,) and what else it needs, (m, …) each,
 # to the logits (m, k), the images after the step, and where there is a step to take, bool (m,).
 Step = Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
-
-
-def logits_of(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
-    """Logits (m, k) in float32, whatever the model computes in."""
-    return tf.cast(model(images, training=False), tf.float32)
 
 
 def gradients(
@@ -60,24 +59,29 @@ def fooled(
     return tf.reduce_all(tf.math.is_finite(logits), axis=1) & (hit == targeted)
 
 
+class State(NamedTuple):
+    """Where an attack stands, for m images, of which only the `active` still move, int32 (…,)."""
+
+    x: tf.Tensor
+    active: tf.Tensor
+    logits: tf.Tensor  # (m, k) of the images that have left
+    taken: tf.Tensor  # steps, (m,)
+    computed: tf.Tensor  # steps, (m,)
+
+
 def _advance(
     model: keras.Model,
     step: Step,
-    images: tf.Tensor,
+    state: State,
     classes: tf.Tensor,
     extras: tuple[tf.Tensor, ...],
     steps: tf.Tensor,
     targeted: tf.Tensor,
     early_stop: tf.Tensor,
     confidence: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Images after the attack, their logits, the steps taken and the steps computed, (m,) each."""
-    x = images
-    active = tf.range(tf.shape(images)[0])  # the images that still move
-    width = logits_of(model, images[:1]).shape[-1]  # while it is traced; never computed
-    logits = tf.zeros((tf.shape(images)[0], width))
-    taken = tf.zeros_like(active)
-    computed = tf.zeros_like(active)
+) -> tuple[tf.Tensor, ...]:
+    """Some steps further."""
+    x, active, logits, taken, computed = state
     for _ in tf.range(steps):
         tf.autograph.experimental.set_loop_options(shape_invariants=[(active, tf.TensorShape([None]))])
         if tf.size(active) == 0:
@@ -95,43 +99,12 @@ def _advance(
             _, x, _ = step(model, x, classes, *extras)
             taken += 1
             computed += 1
-    if tf.size(active) > 0:  # not every layer takes an empty batch
-        # Those that left have been looked at already.
-        last = logits_of(model, tf.gather(x, active))
-        logits = tf.tensor_scatter_nd_update(logits, active[:, None], last)
-    return x, logits, taken, computed
-
-
-# Compiled functions of each model, and of whatever else decides on a trace: traces hold the weights of
-# both, and must go when one goes.
-_Traces = weakref.WeakKeyDictionary[Any, dict[Callable[..., Any], Any]]
-_COMPILED: weakref.WeakKeyDictionary[keras.Model, _Traces] = weakref.WeakKeyDictionary()
-
-
-def compiled(model: keras.Model, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return `function` compiled for the model and for arguments of this form.
-
-    It is traced once for tensors of any number of rows. Its first argument is the model; arguments
-    that are not tensors are constants of the trace. If the first of them is callable, such as a step
-    or a score, the trace lives no longer than it does.
-    """
-    anchor = arguments[0] if arguments and callable(arguments[0]) else function
-    of_anchor = _COMPILED.setdefault(model, weakref.WeakKeyDictionary()).setdefault(anchor, {})
-    traced = of_anchor.setdefault(function, tf.function(function))
-    return traced.get_concrete_function(model, *tf.nest.map_structure(_any_number, arguments))
+    return x, active, logits, taken, computed
 
 
 def fitting_batch(images: Any) -> int:
     """How many of the images make a batch."""
     return max(1, BATCH_VALUES // math.prod(images.shape[1:]))
-
-
-def _any_number(values: Any) -> Any:
-    """The form of a tensor, whatever its first dimension; anything else as it is."""
-    if not tf.is_tensor(values):
-        return values
-    shape = (None, *values.shape[1:]) if values.shape.rank else ()
-    return tf.TensorSpec(shape, values.dtype)
 
 
 def run(
@@ -144,49 +117,113 @@ def run(
     passes: int,
     targeted: bool,
     early_stop: bool,
+    randomized: bool,
     batch_size: int,
+    bar: tqdm,
     confidence: float = 0.0,
+    settle: Callable[..., np.ndarray] = lambda images, *_: images,
 ) -> tuple[AttackResult, np.ndarray]:
-    """Attack batch by batch.
+    """Attack batch by batch, some steps at a time.
 
     `prepare` gives, for a slice, the images to start from and what else the step needs of each;
-    `passes` is how many passes through the model a step makes; an early stop waits for the
-    confidence. Returns the logits of the attacked images, (n, k), as well.
+    `settle` what becomes of the attacked images, given the same. `passes` is how many passes through the
+    model a step makes; an early stop waits for the confidence. Returns the logits of the attacked
+    images, (n, k), as well, as traces gave them: `confirmed` compares them with the model.
     """
+    parts = [slice(start, start + batch_size) for start in range(0, len(classes), batch_size)]
+    bar.total += steps * len(parts)
     batches = []
-    for start in range(0, len(classes), batch_size):
-        part = slice(start, start + batch_size)
-        images, *extras = (tf.constant(values) for values in prepare(part))
-        arguments = (
-            images,
-            tf.constant(classes[part], tf.int32),
-            tuple(extras),
-            *(tf.constant(value) for value in (steps, targeted, early_stop, confidence)),
-        )
-        batch = compiled(model, _advance, step, *arguments)(model, step, *arguments)
-        batches.append([values.numpy() for values in batch])
-    attacked, logits, taken, computed = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    success = fooled(logits, tf.constant(classes, tf.int32), tf.constant(targeted)).numpy()
+    for part in parts:
+        start, *extras = prepare(part)
+        x, labels = tf.constant(start), tf.constant(classes[part], tf.int32)
+        last_look = compiled(model, logits_of, x)
+        rows, nothing = tf.range(len(labels)), tf.zeros_like(labels)
+        width = last_look.structured_outputs.shape[1]
+        state = State(x, rows, tf.zeros((len(labels), width)), nothing, nothing)
+        of_step = tuple(tf.constant(values) for values in extras)
+        options = [tf.constant(value) for value in (targeted, early_stop, confidence)]
+        advance = None
+        for size in _pace.pieces(steps, bar):
+            arguments = (state, labels, of_step, tf.constant(size), *options)
+            advance = advance or compiled(model, _advance, step, *arguments)
+            state = State(*advance(model, step, *arguments))
+            if not state.active.shape[0]:
+                break
+        attacked, logits = settle(state.x.numpy(), *extras), state.logits.numpy()
+        # Those that left have been looked at already.
+        rest = state.active.numpy()
+        if rest.size:  # not every layer takes an empty batch
+            logits[rest] = last_look(model, tf.constant(attacked[rest])).numpy()
+        batches.append((attacked, logits, state.taken.numpy(), state.computed.numpy()))
+    attacked, logits, taken, computed = (np.concatenate(column) for column in zip(*batches, strict=True))
     # Those that ran out of steps were looked at once more, after the last.
     evaluations = passes * computed.astype(np.int64) + (taken == computed)
-    return AttackResult(attacked, success, taken.astype(np.int64), evaluations), logits
+    success = succeeded(logits, classes, targeted=targeted)
+    iterations = taken.astype(np.int64)
+    return AttackResult(attacked, success, iterations, evaluations, randomized=bool(randomized)), logits
+
+
+def succeeded(logits: np.ndarray, classes: np.ndarray, *, targeted: bool) -> np.ndarray:
+    """Whether logits (n, k) are a success, bool (n,)."""
+    return fooled(tf.constant(logits), tf.constant(classes, tf.int32), tf.constant(targeted)).numpy()
+
+
+def confirmed(
+    model: keras.Model,
+    result: AttackResult,
+    logits: np.ndarray,
+    classes: np.ndarray,
+    *,
+    targeted: bool,
+    batch_size: int | None,
+) -> AttackResult:
+    """The result with the success that the model itself confirms."""
+    logits = _models.confirm(
+        model,
+        result.images,
+        logits,
+        randomized=result.randomized,
+        batch_size=batch_size or fitting_batch(result.images),
+    )
+    return replace(result, success=succeeded(logits, classes, targeted=targeted))
+
+
+def look(
+    model: keras.Model,
+    images: np.ndarray,
+    classes: np.ndarray,
+    *,
+    targeted: bool,
+    randomized: bool,
+    batch_size: int,
+) -> np.ndarray:
+    """Whether attacked images are a success, bool (n,), as the model itself confirms."""
+    logits = _models.look(model, images, randomized=randomized, batch_size=batch_size)
+    return succeeded(logits, classes, targeted=targeted)
 
 
 def check_arguments(
-    model: keras.Model, images: Any, classes: Any, batch_size: Any, *, name: str = "labels"
+    model: keras.Model,
+    images: Any,
+    classes: Any,
+    batch_size: Any,
+    *,
+    randomized: bool,
+    name: str = "labels",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return images and classes, checked against the model.
 
     Raises
     ------
     ValueError
-        If the model does not return logits (n, classes), images or classes are not of the form that
-        it needs, or `batch_size` is neither None nor a whole number of at least 1.
+        If the model does not return logits (n, classes), the same ones when it is asked again unless it
+        is `randomized`, images or classes are not of the form that it needs, or `batch_size` is neither
+        None nor a whole number of at least 1.
     """
     images = check_images(images)
-    if not isinstance(model, keras.Model):
-        raise ValueError(f"model must be a Keras model, got {type(model).__name__}")
-    classes = check_labels(classes, len(images), check_logits(model, images), name)
+    randomized = check_flag(randomized, "randomized")
+    count = _models.check_logits(model, images, randomized=randomized, traced=True)
+    classes = check_labels(classes, len(images), count, name)
     if batch_size is not None:
         check_integer(batch_size, "batch_size")
     return images, classes

@@ -1,11 +1,13 @@
 """An attack on a classifier and a detector at once."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from advlib import _models, _pace, _traces
 from advlib._checks import check_flag, check_integer, check_number, check_per_image
 from advlib.attacks import _loop
 from advlib.attacks._result import AttackResult
@@ -33,6 +35,7 @@ def adaptive_pgd(
     targeted: bool = False,
     restarts: int = 1,
     seed: int,
+    randomized: bool = False,
     batch_size: int | None = None,
 ) -> AttackResult:
     r"""Fool a classifier and stay below a detector's threshold, within `epsilon` of the image.
@@ -53,12 +56,12 @@ def adaptive_pgd(
 
     Parameters
     ----------
-    model, images, labels, epsilon, targeted, batch_size
-        As in `fgsm`.
+    model, images, labels, epsilon, targeted, randomized, batch_size
+        As in `fgsm`; `randomized` speaks of the score as well.
     score : callable
         From images, a float32 tensor (m, height, width, channels), to float32 (m,); larger is more
-        suspicious. TensorFlow must be able to differentiate it. It is compiled once for each object:
-        a detector, or a function that has a name.
+        suspicious. TensorFlow must be able to differentiate it. It is compiled once for each object, a
+        detector or a function that has a name, and again where that has changed.
     threshold : float
         The image passes the detector if its score is below.
     step_size : float, or array of floats, (n,)
@@ -75,19 +78,20 @@ def adaptive_pgd(
     Returns
     -------
     AttackResult
-        Success means both: to fool the classifier and to pass. Where the attack failed, of all images
-        on the way that fooled the classifier, the one with the lowest score; where none did, the image
-        itself. For each look at an image four evaluations: the classifier and the score, forward and
-        backward; however many networks the score may run, it counts as one.
+        Success means both: to fool the classifier and to pass, as both say after the attack. Where it
+        failed, of all images on the way that fooled the classifier, the one with the lowest score; where
+        none did, the image itself. For each look at an image four evaluations: the classifier and the
+        score, forward and backward; however many networks the score may run, it counts as one.
 
     Raises
     ------
     ValueError
-        If an argument is not of that form, or the score of one of the first images is not finite or
-        cannot be differentiated; the message names the argument. On the way an image whose score is not
+        If an argument is not of that form, or the score of one of the first images is not finite,
+        cannot be differentiated, or differs when it is asked again (unless `randomized`); the message
+        names the argument. On the way an image whose score is not
         finite does not pass.
     """
-    images, labels = _loop.check_arguments(model, images, labels, batch_size)
+    images, labels = _loop.check_arguments(model, images, labels, batch_size, randomized=randomized)
     epsilon = check_per_image(epsilon, len(images), "epsilon")
     step_size = check_per_image(step_size, len(images), "step_size")
     steps = check_integer(steps, "steps")
@@ -97,8 +101,9 @@ def adaptive_pgd(
     largest = float(np.finfo(np.float32).max)
     # As TensorFlow compares it.
     threshold = float(np.float32(check_number(threshold, "threshold", low=-largest, high=largest)))
-    _check_score(score, images[:8])
+    _check_score(score, model, images[:8], randomized=randomized)
     size = batch_size or _loop.fitting_batch(images)
+    bar = _pace.bar("attacking")
 
     attacked = images.copy()
     lowest = np.full(len(images), np.inf, np.float32)  # score of those that fool
@@ -108,30 +113,89 @@ def adaptive_pgd(
         if rest.size == 0:
             break
         noise = 2 * random.random(images.shape, np.float32) - 1 if restart else np.zeros_like(images)
-        for first in range(0, len(rest), size):
-            part = rest[first : first + size]
+        parts = [rest[first : first + size] for first in range(0, len(rest), size)]
+        bar.total += (steps + 1) * len(parts)
+        for part in parts:
             radius = epsilon[part, None, None, None]
             lower, upper = bounds(images[part], radius)
             start = np.clip(images[part] + radius.astype(np.float32) * noise[part], lower, upper)
-            arguments = (
-                *(tf.constant(values) for values in (start, lower, upper)),
+            of_images = (
+                *(tf.constant(values) for values in (lower, upper)),
                 tf.constant(labels[part], tf.int32),
                 tf.constant(step_size[part], tf.float32),
                 *(tf.constant(value) for value in (steps, targeted, np.float32(threshold))),
             )
-            search = _loop.compiled(model, _search, score, *arguments)
-            found, scores, taken = (v.numpy() for v in search(model, score, *arguments))
+            state = _State.of(start)
+            search = None
+            # The last step but looks.
+            for pieces in _pace.pieces(steps + 1, bar):
+                arguments = (state, tf.constant(pieces), *of_images)
+                search = search or _traces.compiled(model, _search, score, *arguments)
+                state = _State(*search(model, score, *arguments))
+                if not state.active.shape[0]:
+                    break
+            # TensorFlow turns subnormal numbers into 0, which may lie outside.
+            found, scores = np.clip(state.best.numpy(), lower, upper), state.lowest.numpy()
             better = scores < lowest[part]
             lowest[part[better]] = scores[better]
-            # TensorFlow turns subnormal numbers into 0, which may lie outside.
-            attacked[part[better]] = np.clip(found, lower, upper)[better]
+            attacked[part[better]] = found[better]
+            taken = state.taken.numpy()
             iterations[part] += taken
             evaluations[part] += 4 * (taken + 1)
-    return AttackResult(attacked, lowest < threshold, iterations, evaluations)
+    success = _loop.look(
+        model, attacked, labels, targeted=targeted, randomized=randomized, batch_size=size
+    )
+    success &= _confirmed(score, attacked, lowest, randomized=randomized, batch_size=size) < threshold
+    return AttackResult(attacked, success, iterations, evaluations, randomized=bool(randomized))
 
 
-def _check_score(score: Score, images: np.ndarray) -> None:
-    """Check on some images that a score is what the attack needs."""
+def _confirmed(
+    score: Score, images: np.ndarray, scores: np.ndarray, *, randomized: bool, batch_size: int
+) -> np.ndarray:
+    """Scores of attacked images, (n,), as traces gave them; or, if the score says otherwise, its own.
+
+    Infinite where no score was looked at.
+    """
+
+    def itself(which: np.ndarray) -> np.ndarray:
+        parts = [which[start : start + batch_size] for start in range(0, len(which), batch_size)]
+        return np.concatenate([score(tf.constant(images[part])) for part in parts])
+
+    known = np.flatnonzero(np.isfinite(scores))
+    if not known.size:
+        return scores
+    some = known[np.unique(np.linspace(0, len(known) - 1, _models.CONFIRMED).astype(int))]
+    if not randomized and not _differ(scores[some], itself(some)):
+        return scores
+    scores = scores.copy()
+    scores[known] = itself(known)
+    return scores
+
+
+class _State(NamedTuple):
+    """Where a search stands, for m images, of which only the `active` still move, int32 (…,)."""
+
+    x: tf.Tensor
+    best: tf.Tensor  # of those that fool, the one of the lowest score; or else the start
+    lowest: tf.Tensor  # that score; infinite where none fools
+    balance: tf.Tensor  # log-odds of the weight of evading
+    velocity: tf.Tensor
+    taken: tf.Tensor  # steps
+    looked: tf.Tensor  # of all images together
+    active: tf.Tensor
+
+    @classmethod
+    def of(cls, start: np.ndarray) -> "_State":
+        """Where it begins."""
+        images = tf.constant(start)
+        rows = tf.range(len(start))
+        lowest = tf.fill(tf.shape(rows), np.float32(np.inf))
+        zeros, still = tf.zeros_like(lowest), tf.zeros_like(rows)
+        return cls(images, images, lowest, zeros, tf.zeros_like(images), still, tf.constant(0), rows)
+
+
+def _check_score(score: Score, model: keras.Model, images: np.ndarray, *, randomized: bool) -> None:
+    """Check on some images that a score is what the attack needs, and its traces what it is."""
     if not callable(score) or getattr(score, "__hash__", None) is None:
         raise ValueError(f"score must be callable and hashable, got {type(score).__name__}")
     some = tf.constant(images)
@@ -145,12 +209,34 @@ def _check_score(score: Score, images: np.ndarray) -> None:
         raise ValueError(f"score must return finite float32, got {scores.dtype.name} {scores.numpy()}")
     if tape.gradient(scores, some) is None:
         raise ValueError("score must be computed from the images by TensorFlow, to be differentiated")
+    _traces.refresh(score)
+    if randomized:
+        return
+
+    def of_trace() -> tf.Tensor:
+        return _traces.compiled(model, _scores, score, some)(model, score, some)
+
+    if _differ(of_trace(), scores):
+        if _differ(score(some), scores):
+            raise ValueError("score must give the same images the same scores again")
+        _traces.forget(score)
+
+
+def _differ(scores: Any, others: Any) -> bool:
+    """Whether scores differ by more than rounding errors."""
+    return not np.allclose(scores, others, rtol=1e-3, atol=1e-3)
+
+
+def _scores(_: keras.Model, score: Score, images: tf.Tensor) -> tf.Tensor:
+    """What is compiled to see whether it answers as the score does."""
+    return score(images)
 
 
 def _search(
     model: keras.Model,
     score: Score,
-    images: tf.Tensor,
+    state: _State,
+    pieces: tf.Tensor,
     lower: tf.Tensor,
     upper: tf.Tensor,
     classes: tf.Tensor,
@@ -158,19 +244,11 @@ def _search(
     steps: tf.Tensor,
     targeted: tf.Tensor,
     threshold: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Of the images on the way that fool, those of the lowest scores, their scores, the steps taken.
-
-    The score is infinite where none did; the image is then the one to start from.
-    """
-    x = best = images
-    lowest = tf.fill(tf.shape(classes), np.inf)
-    balance = tf.zeros_like(lowest)  # log-odds of the weight of evading
-    velocity = tf.zeros_like(images)
-    taken = tf.zeros_like(classes)
+) -> tuple[tf.Tensor, ...]:
+    """So many steps further."""
+    x, best, lowest, balance, velocity, taken, step, active = state
     can_move = tf.reduce_any(upper > lower, axis=(1, 2, 3))
-    active = tf.range(tf.shape(images)[0])  # the images that still move
-    for step in tf.range(steps + 1):
+    for _ in tf.range(pieces):
         tf.autograph.experimental.set_loop_options(shape_invariants=[(active, tf.TensorShape([None]))])
         if tf.size(active) == 0:
             break
@@ -206,7 +284,8 @@ def _search(
         moved = tf.clip_by_value(moved, tf.gather(lower, active), tf.gather(upper, active))
         x = tf.tensor_scatter_nd_update(x, rows, moved)
         taken = tf.tensor_scatter_nd_add(taken, rows, tf.ones_like(active))
-    return best, lowest, taken
+        step += 1
+    return x, best, lowest, balance, velocity, taken, step, active
 
 
 def _unit(gradient: tf.Tensor) -> tf.Tensor:

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from advlib import _pace
 from advlib._checks import check_integer, check_per_image
 from advlib.attacks import _loop, gradient_sign
 from advlib.attacks._result import AttackResult
@@ -16,6 +17,7 @@ def random_noise(
     epsilon: float | np.ndarray,
     targeted: bool = False,
     seed: int,
+    randomized: bool = False,
     batch_size: int | None = None,
 ) -> AttackResult:
     """Add or subtract `epsilon` at every pixel by the toss of a coin, then clip to [0, 1].
@@ -25,7 +27,7 @@ def random_noise(
 
     Parameters
     ----------
-    model, images, labels, epsilon, targeted, batch_size
+    model, images, labels, epsilon, targeted, randomized, batch_size
         As in `fgsm`.
     seed : int
         Of the signs; they do not depend on `batch_size`.
@@ -40,10 +42,10 @@ def random_noise(
     ValueError
         If an argument is not of that form; the message names it.
     """
-    images, labels = _loop.check_arguments(model, images, labels, batch_size)
+    images, labels = _loop.check_arguments(model, images, labels, batch_size, randomized=randomized)
     random = np.random.default_rng(check_integer(seed, "seed", low=0))
     signs = 2 * random.integers(0, 2, images.shape, np.int8) - 1
-    result, _ = gradient_sign.attack(
+    result, logits = gradient_sign.attack(
         model,
         images,
         labels,
@@ -53,9 +55,11 @@ def random_noise(
         steps=0,
         targeted=targeted,
         early_stop=False,
+        randomized=randomized,
         batch_size=batch_size,
+        bar=_pace.bar("looking"),
     )
-    return result
+    return _loop.confirmed(model, result, logits, labels, targeted=targeted, batch_size=batch_size)
 
 
 def gaussian_noise(
@@ -66,6 +70,7 @@ def gaussian_noise(
     l2: float | np.ndarray,
     targeted: bool = False,
     seed: int,
+    randomized: bool = False,
     batch_size: int | None = None,
 ) -> AttackResult:
     """Add Gaussian noise that is cut off at [0, 1] and then has the given Euclidean length.
@@ -76,7 +81,7 @@ def gaussian_noise(
 
     Parameters
     ----------
-    model, images, labels, targeted, batch_size
+    model, images, labels, targeted, randomized, batch_size
         As in `fgsm`.
     l2 : float, or array of floats, (n,)
         Euclidean length of the noise, not negative; one for all images, or one per image.
@@ -95,7 +100,7 @@ def gaussian_noise(
         If an argument is not of that form, or no noise of that length, in the direction that was
         drawn, fits between 0 and 1.
     """
-    images, labels = _loop.check_arguments(model, images, labels, batch_size)
+    images, labels = _loop.check_arguments(model, images, labels, batch_size, randomized=randomized)
     l2 = check_per_image(l2, len(images), "l2", high=np.inf)
     random = np.random.default_rng(check_integer(seed, "seed", low=0))
 
@@ -105,7 +110,7 @@ def gaussian_noise(
         part = slice(start, start + size)
         noise = random.standard_normal(images[part].shape)
         noisy[part] = _add(images[part], noise, l2[part], start)
-    result, _ = gradient_sign.attack(
+    result, logits = gradient_sign.attack(
         model,
         noisy,
         labels,
@@ -115,9 +120,11 @@ def gaussian_noise(
         steps=0,
         targeted=targeted,
         early_stop=False,
+        randomized=randomized,
         batch_size=batch_size,
+        bar=_pace.bar("looking"),
     )
-    return result
+    return _loop.confirmed(model, result, logits, labels, targeted=targeted, batch_size=batch_size)
 
 
 def _add(images: np.ndarray, noise: np.ndarray, l2: np.ndarray, number: int) -> np.ndarray:

@@ -33,6 +33,7 @@ def one_pixel(
     recombination: float = 1.0,
     levels: int = 256,
     seed: int,
+    randomized: bool = False,
     batch_size: int | None = None,
 ) -> AttackResult:
     r"""One-pixel attack by differential evolution (Su et al. 2017, https://arxiv.org/abs/1710.08864).
@@ -80,6 +81,8 @@ def one_pixel(
         How many values a channel may take, evenly spaced from 0 to 1; from 2 to 65,536.
     seed : int
         Not negative.
+    randomized : bool
+        Whether the model may answer at random, as some defences do; else such a model is refused.
     batch_size : int, optional
         Images that evolve at a time; by default as many as hold some eight million genes. Whatever
         it is, candidates are judged in blocks that memory can hold.
@@ -95,7 +98,7 @@ def one_pixel(
     ValueError
         If an argument is not of that form; the message names it.
     """
-    images, labels = _loop.check_arguments(model, images, labels, batch_size)
+    images, labels = _loop.check_arguments(model, images, labels, batch_size, randomized=randomized)
     targeted = check_flag(targeted, "targeted")
     height, width, channels = images.shape[1:]
     pixels = check_integer(pixels, "pixels", high=height * width)
@@ -143,7 +146,15 @@ def one_pixel(
             painted = paint(tf.constant(images[group]), tf.range(len(group)), *express(best))
             attacked[group] = painted.numpy()
             evaluations[group] += population * (1 + iterations[group])
-    return AttackResult(attacked, success, iterations, evaluations)
+    success = _loop.look(
+        model,
+        attacked,
+        labels,
+        targeted=targeted,
+        randomized=randomized,
+        batch_size=_loop.fitting_batch(images),
+    )
+    return AttackResult(attacked, success, iterations, evaluations, randomized=bool(randomized))
 
 
 def _evolve(
@@ -322,6 +333,7 @@ def one_pixel_search(
     *,
     targeted: bool = False,
     levels: int = 256,
+    randomized: bool = False,
 ) -> PixelSearchResult:
     """Try every pixel and every value of it: whether a one-pixel adversarial example exists.
 
@@ -346,6 +358,9 @@ def one_pixel_search(
         How many values a channel may take, evenly spaced from 0 to 1; from 2 to 65,536. There are
         levels^channels for each pixel: 256 for a grey one, 16.8 million for a colour one, of which a
         few levels each are all that one can wait for.
+    randomized : bool
+        Whether the model may answer at random, as some defences do; else such a model is refused.
+        What is found of it was found by one draw for each candidate.
 
     Returns
     -------
@@ -358,7 +373,7 @@ def one_pixel_search(
     ValueError
         If an argument is not of that form; the message names it.
     """
-    images, labels = _loop.check_arguments(model, images, labels, None)
+    images, labels = _loop.check_arguments(model, images, labels, None, randomized=randomized)
     targeted = check_flag(targeted, "targeted")
     levels = check_integer(levels, "levels", low=2, high=2**16)
     count, height, width, channels = images.shape
@@ -366,7 +381,6 @@ def one_pixel_search(
     judge = Judge(model, images, labels, targeted=targeted, pixels=1)
 
     attacked = images.copy()
-    success = np.zeros(count, bool)
     odds = np.full((count, height * width), -np.inf, np.float32)
     hits = np.zeros((count, height * width), np.int64)
     for index in tqdm(range(count), desc="searching", unit="image"):
@@ -388,15 +402,22 @@ def one_pixel_search(
                 best = rank
                 attacked[index] = images[index]
                 attacked[index].reshape(-1, channels)[place[chosen]] = painted[chosen]
-        success[index] = best[0]
     shape = count, height, width
     return PixelSearchResult(
         attacked,
-        success,
+        _loop.look(
+            model,
+            attacked,
+            labels,
+            targeted=targeted,
+            randomized=randomized,
+            batch_size=_loop.fitting_batch(images),
+        ),
         np.ones(count, np.int64),
         np.full(count, height * width * values, np.int64),
         odds.reshape(shape),
         hits.reshape(shape),
+        randomized=bool(randomized),
     )
 
 

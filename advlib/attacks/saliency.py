@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from advlib import _pace
 from advlib._checks import check_flag, check_number
 from advlib.attacks import _loop
 from advlib.attacks._result import AttackResult
@@ -27,6 +28,7 @@ def jsma(
     search: Literal["pair", "single"] = "pair",
     clip_aware: bool = False,
     confidence: float = 0.0,
+    randomized: bool = False,
     batch_size: int | None = None,
 ) -> AttackResult:
     r"""Jacobian-based saliency map attack (Papernot et al. 2016, https://arxiv.org/abs/1511.07528).
@@ -72,6 +74,8 @@ def jsma(
         Go on until the target's logit leads all others by this much, not negative. (The term and the
         idea are those of Carlini and Wagner 2016, https://arxiv.org/abs/1608.04644; success still
         means that the target is predicted.)
+    randomized : bool
+        Whether the model may answer at random, as some defences do; else such a model is refused.
     batch_size : int, optional
         Images at a time; by default as many as hold about a million values.
 
@@ -87,7 +91,9 @@ def jsma(
     ValueError
         If an argument is not of that form; the message names it.
     """
-    images, targets = _loop.check_arguments(model, images, targets, batch_size, name="targets")
+    images, targets = _loop.check_arguments(
+        model, images, targets, batch_size, randomized=randomized, name="targets"
+    )
     theta = check_number(theta, "theta", low=-1, high=1)
     if np.float32(theta) == 0:
         raise ValueError("theta must not be 0: no pixel would change")
@@ -104,19 +110,22 @@ def jsma(
         count = len(images[part])
         return images[part], np.full(count, theta, np.float32), np.full(count, clip_aware)
 
-    result, _ = _loop.run(
-        model,
-        _pair_step if search == "pair" else _single_step,
-        prepare,
-        targets,
-        steps=budget,
-        passes=3,
-        targeted=True,
-        early_stop=True,
-        confidence=confidence,
-        batch_size=batch_size or _loop.fitting_batch(images),
-    )
-    return result
+    with _pace.bar("attacking") as bar:
+        result, logits = _loop.run(
+            model,
+            _pair_step if search == "pair" else _single_step,
+            prepare,
+            targets,
+            steps=budget,
+            passes=3,
+            targeted=True,
+            early_stop=True,
+            randomized=randomized,
+            confidence=confidence,
+            batch_size=batch_size or _loop.fitting_batch(images),
+            bar=bar,
+        )
+    return _loop.confirmed(model, result, logits, targets, targeted=True, batch_size=batch_size)
 
 
 def _single_step(
