@@ -4,7 +4,11 @@ Every score is a function of tensors that can be differentiated, so that an atta
 score is more suspicious. Attacks come in as arrays: this module knows none.
 """
 
+import hashlib
+import json
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -290,7 +294,7 @@ class Detector:
     :math:`r_j = -\log P(s_j \ge v)`, and the rarities are added up (Fisher 1925; were the scores of
     clean images independent of one another, twice the sum would follow a :math:`\chi^2` distribution.
     They need not be: the threshold is taken from clean images all the same). A detector is calibrated
-    once, and then does not change.
+    once, and then does not change. `save` and `load` keep its calibration.
 
     Parameters
     ----------
@@ -441,11 +445,12 @@ class Detector:
     def _above_ties(self, images: np.ndarray, rule: np.ndarray, candidate: float, above: int) -> float:
         """The candidate, of which at most `above` images may be; or, where more share it, one above it.
 
-        Two scores are shared that differ by no more than rounding errors: measured again, in another
-        batch, on the images near the candidate.
+        Two scores are shared that differ by no more than rounding errors. How large these are is seen
+        where the images nearest to the candidate are measured again, each by itself: another batch
+        rounds otherwise.
         """
-        near = np.flatnonzero(np.abs(rule - candidate) <= 0.05 * max(1.0, abs(candidate)))
-        again = _in_batches(self, images[near], len(near))
+        near = np.argsort(np.abs(rule - candidate))[:5]
+        again = _in_batches(self, images[near], 1)
         rounding = 1e-6 * max(1.0, abs(candidate)) + 2 * float(np.abs(again - rule[near]).max())
         if np.sum(rule >= candidate - rounding) <= above:
             return candidate
@@ -453,6 +458,83 @@ class Detector:
         higher = rule[rule > tie]
         # In the middle between the tie and the next score, or else clear of its rounding errors.
         return float((tie + higher.min()) / 2 if higher.size else tie + 10 * rounding)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the calibration to a file, for `load`: what is shipped beside both networks' weights.
+
+        Text of a few kilobytes that opens with every version of Keras. `pickle` and `copy.deepcopy` keep
+        the detector together with its networks.
+
+        Parameters
+        ----------
+        path : path
+            A JSON file; it is overwritten.
+
+        Raises
+        ------
+        NotFittedError
+            If the detector is not calibrated.
+        """
+        content = {
+            "threshold": self.threshold,
+            "tails": {
+                name: {key: values.tolist() for key, values in self._tails[name]._asdict().items()}
+                for name in self._scores
+            },
+            "networks": self._fingerprints(),
+        }
+        Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], classifier: keras.Model, autoencoder: keras.Model
+    ) -> "Detector":
+        """A calibrated detector from what `save` has written and the networks that it was made of.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        classifier, autoencoder : keras.Model
+            With the same weights as then, to the bit: a threshold holds for these alone.
+
+        Returns
+        -------
+        Detector
+
+        Raises
+        ------
+        ValueError
+            If the file is none that `save` has written, or a network has other weights.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            threshold = check_number(content["threshold"], "threshold", low=-np.inf, high=np.inf)
+            tails = {
+                name: _Tail(**{key: np.array(values, np.float32) for key, values in tail.items()})
+                for name, tail in content["tails"].items()
+            }
+            networks = dict(content["networks"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"path must be a file that save has written, got {path}: {error}"
+            ) from error
+        detector = cls(classifier, autoencoder, scores=list(tails))
+        for name, fingerprint in detector._fingerprints().items():
+            if networks.get(name) != fingerprint:
+                raise ValueError(f"{name} must have the weights that the detector was calibrated with")
+        detector._tails, detector._threshold = tails, threshold
+        return detector
+
+    def _fingerprints(self) -> dict[str, str]:
+        """SHA-256 of the weights of both networks."""
+        networks = {"classifier": self._classifier, "autoencoder": self._autoencoder}
+        return {
+            name: hashlib.sha256(
+                b"".join(values.tobytes() for values in model.get_weights())
+            ).hexdigest()
+            for name, model in networks.items()
+        }
 
     def measure(self, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarray:
         """The rule's score of many images, batch by batch.

@@ -1,13 +1,18 @@
 """Detection: the scores by hand, their gradients, and how often a calibrated detector is wrong."""
 
+import copy
+import pickle
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax, softmax
 from scipy.stats import betabinom, binom
@@ -569,3 +574,127 @@ BAD: list[tuple[Any, str]] = [
 def test_bad_arguments(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# --- ties ------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(0, 6), min_size=20, max_size=80), st.sampled_from([0.05, 0.1, 0.25, 0.5]))
+def test_no_more_than_the_stated_share_is_flagged_whatever_ties(levels: list[int], rate: float) -> None:
+    images = as_images(np.array(levels) / 6)
+    detector = doubtful(np.array(levels) / 6, rate)
+    flagged = detector.judge(images)
+    # As many as ties allow: of whole levels, from the highest on.
+    counts = [int(np.sum(np.array(levels) >= level)) for level in range(8)]
+    assert flagged.sum() == max(count for count in counts if count <= rate * (len(levels) + 1) + 1e-9)
+    # A copy is judged as the image is, also in other company.
+    np.testing.assert_array_equal(detector.judge(images, batch_size=7), flagged)
+
+
+TIES: dict[str, Callable[[data.Dataset, keras.Model], tuple[keras.Model, np.ndarray, Any]]] = {
+    "half blank pages": lambda digits, model: (
+        model,
+        np.concatenate([np.zeros((100, 28, 28, 1), np.float32), digits.test_images[:100]]),
+        None,
+    ),
+    "copies of one digit": lambda digits, model: (
+        model,
+        np.repeat(digits.test_images[:1], 100, 0),
+        None,
+    ),
+    "a saturated classifier": lambda digits, model: (
+        keras.Sequential([model, keras.layers.Rescaling(1e4)]),
+        digits.test_images[:250],
+        ["output_kl"],
+    ),
+    "a few digits many times": lambda digits, model: (
+        model,
+        np.repeat(digits.test_images[:7], 30, 0),
+        ["doubt", "mean_error"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TIES)
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_ties_among_digits(kind: str, rate: float, digits: data.Dataset, model: keras.Model) -> None:
+    classifier, images, scores = TIES[kind](digits, model)
+    more = {} if scores is None else {"scores": scores}
+    detector = Detector(classifier, vae.pretrained("digits", latent=16), **more)
+    detector.calibrate(images, false_positive_rate=rate)
+    for batch_size in (1000, 33):
+        assert detector.judge(images, batch_size=batch_size).mean() <= rate
+    for image in images[:: len(images) // 3]:
+        # A further copy of what many share.
+        if np.sum((images == image).all(axis=(1, 2, 3))) > rate * len(images):
+            assert not detector.judge(image[None]).any()
+
+
+# --- keeping a detector ----------------------------------------------------------------------------
+
+
+def calibrated() -> Detector:
+    return Detector(CLASSIFIER, AUTOENCODER).calibrate(PIXELS, false_positive_rate=0.1)
+
+
+KEPT: dict[str, Callable[[Detector, Path], Detector]] = {
+    "pickle": lambda detector, _: pickle.loads(pickle.dumps(detector)),
+    "deepcopy": lambda detector, _: copy.deepcopy(detector),
+    "save and load": lambda detector, path: (
+        detector.save(path),
+        Detector.load(path, CLASSIFIER, AUTOENCODER),
+    )[1],
+}
+
+
+# Keras's own, while it writes weights.
+keras_writes = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@keras_writes
+@pytest.mark.parametrize("way", KEPT)
+def test_a_detector_that_was_kept_judges_as_before(way: str, tmp_path: Path) -> None:
+    detector = calibrated()
+    kept = KEPT[way](detector, tmp_path / "detector.json")
+    assert kept.threshold == detector.threshold
+    others = np.random.default_rng(5).random((60, *SHAPE), np.float32)
+    np.testing.assert_array_equal(kept.measure(others), detector.measure(others))
+    np.testing.assert_array_equal(kept.judge(others), detector.judge(others))
+    with pytest.raises(ValueError, match="a detector is calibrated once"):
+        kept.calibrate(PIXELS, false_positive_rate=0.1)
+
+
+@keras_writes
+def test_the_shipped_networks_in_a_detector_that_was_kept(
+    digits: data.Dataset, model: keras.Model, tmp_path: Path
+) -> None:
+    detector = Detector(model, vae.pretrained("digits", latent=4), scores=["mean_error", "doubt"])
+    detector.calibrate(digits.test_images[:100], false_positive_rate=0.05)
+    detector.save(tmp_path / "detector.json")
+    for kept in (
+        pickle.loads(pickle.dumps(detector)),
+        Detector.load(tmp_path / "detector.json", model, vae.pretrained("digits", latent=4)),
+    ):
+        np.testing.assert_array_equal(
+            kept.measure(digits.test_images[100:150]), detector.measure(digits.test_images[100:150])
+        )
+
+
+def test_a_file_that_is_none_and_networks_that_are_others(tmp_path: Path) -> None:
+    path = tmp_path / "detector.json"
+    with pytest.raises(NotFittedError, match="must be calibrated before"):
+        Detector(CLASSIFIER, AUTOENCODER).save(path)
+    assert not path.exists()
+    calibrated().save(path)
+    content = path.read_text()
+    other = smooth(SHAPE, classes=4)[1]
+    other.set_weights([2 * values for values in AUTOENCODER.get_weights()])
+    with pytest.raises(ValueError, match="autoencoder must have the weights that the detector"):
+        Detector.load(path, CLASSIFIER, other)
+    with pytest.raises(ValueError, match="classifier must have the weights that the detector"):
+        Detector.load(path, linear(np.eye(24, 4), np.zeros(4), SHAPE), AUTOENCODER)
+    for bad in ("", "[]", "{}", content[:-30], content.replace("starts", "begins")):
+        path.write_text(bad)
+        with pytest.raises(ValueError, match="path must be a file that save has written"):
+            Detector.load(path, CLASSIFIER, AUTOENCODER)

@@ -2,8 +2,10 @@
 
 Any Keras model that maps float32 (n, height, width, channels) in [0, 1] to logits (n, classes) can
 be attacked: grey or colour, any size, any number of classes. Images are attacked in batches, on
-whatever device TensorFlow uses. The first attack on a model compiles it: its weights may change
-afterwards, its layers may not.
+whatever device TensorFlow uses. The first attack on a model compiles it; the next ones use what was
+compiled as long as the model is what it was, and compile it again where it was changed. Before an attack
+the model is asked whether it answers with logits, and the same ones each time; after it, whether what
+the record calls a success is one. Ctrl-C ends an attack within a second.
 """
 
 from advlib.attacks._result import AttackResult, concatenate
