@@ -263,7 +263,7 @@ def _check_same_again(
 def _precision(model: keras.Model) -> float:
     """The coarsest spacing of numbers near 1 that a layer of the model computes in, beyond float32's."""
     spacings = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
-    layers = model._flatten_layers()
+    layers = [each for each in model._flatten_layers() if not isinstance(each, keras.layers.InputLayer)]
     return max((spacings.get(layer.compute_dtype, 0.0) for layer in layers), default=0.0)
 
 

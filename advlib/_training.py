@@ -1,12 +1,13 @@
 """What training the book's networks has in common: hyperparameters, optimizer, progress."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -60,6 +61,23 @@ def network(inputs: keras.KerasTensor, outputs: object, name: str) -> keras.Mode
     return model
 
 
+@contextmanager
+def settings() -> Iterator[None]:
+    """Keras's own settings as training needs them, and afterwards as they were.
+
+    What is trained on is cast to `floatx`, and losses and metrics are computed in it; `epsilon` is how
+    near to 0 they let a probability come.
+    """
+    before = keras.config.floatx(), keras.config.epsilon()
+    keras.config.set_floatx(DTYPE)
+    keras.config.set_epsilon(1e-7)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_epsilon(before[1])
+
+
 def prepare(recipe: Recipe, count: int) -> tuple[keras.optimizers.Optimizer, "Progress"]:
     """Make training on `count` images deterministic; give its optimizer and its progress bar.
 
@@ -70,9 +88,7 @@ def prepare(recipe: Recipe, count: int) -> tuple[keras.optimizers.Optimizer, "Pr
     keras.utils.set_random_seed(recipe.seed)  # of the order of the digits
     tf.config.experimental.enable_op_determinism()
     steps = recipe.epochs * -(-count // recipe.batch_size)
-    # A float32, or it would be computed in Keras's `floatx`.
-    rate = np.float32(recipe.learning_rate)
-    schedule = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps)
+    schedule = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, decay_steps=steps)
     return keras.optimizers.Adam(schedule), Progress(steps)
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from advlib import _graph, _models
 from advlib._checks import check_flag, check_images, check_input_shape, check_integer, check_labels
-from advlib._training import DTYPE, MAPS, Recipe, network, prepare
+from advlib._training import DTYPE, MAPS, Recipe, network, prepare, settings
 
 __all__ = [
     "CLASSES",
@@ -112,21 +112,22 @@ def train(
         check_input_shape(model, check_images(held_out, "validation images"), "validation images")
         check_labels(held_out_labels, len(held_out), CLASSES, "validation labels")
 
-    optimizer, progress = prepare(recipe, len(images))
-    model.compile(
-        optimizer=optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype=DTYPE),
-        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy", dtype=DTYPE)],
-    )
-    history = model.fit(
-        images,
-        labels,
-        batch_size=recipe.batch_size,
-        epochs=recipe.epochs,
-        validation_data=validation,
-        verbose=0,
-        callbacks=[progress],
-    ).history
+    with settings():
+        optimizer, progress = prepare(recipe, len(images))
+        model.compile(
+            optimizer=optimizer,
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        history = model.fit(
+            images,
+            labels,
+            batch_size=recipe.batch_size,
+            epochs=recipe.epochs,
+            validation_data=validation,
+            verbose=0,
+            callbacks=[progress],
+        ).history
     # A model without optimizer and metrics: all that later chapters need, and small to save.
     trained = build(seed=recipe.seed)
     trained.set_weights(model.get_weights())

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from advlib._checks import check_images, check_input_shape, check_integer
-from advlib._training import DTYPE, MAPS, Recipe, network, prepare
+from advlib._training import DTYPE, MAPS, Recipe, network, prepare, settings
 
 __all__ = ["LATENTS", "RECIPES", "VAE", "Recipe", "build", "pretrained", "train"]
 
@@ -28,8 +28,9 @@ class VAE(keras.Model):
     The encoder gives, for an image x, a Gaussian of the latents, with mean :math:`\mu(x)` and diagonal
     covariance :math:`\sigma^2(x)`; the decoder turns latents into an image. Called on images, the model
     decodes their means: the same image gives the same answer each time. It can be saved, loaded, copied
-    and pickled like any Keras model; a file opens in the version of Keras that wrote it, weights alone
-    (`save_weights`, `build`, `load_weights`) in others, too.
+    and pickled like any Keras model of one's own: `keras.models.load_model` finds it once `advlib.vae` is
+    imported. A file opens in the version of Keras that wrote it, weights alone (`save_weights`, `build`,
+    `load_weights`) in others, too.
 
     Attributes
     ----------
@@ -170,12 +171,13 @@ def train(images: np.ndarray, *, latent: int, recipe: Recipe) -> tuple[VAE, dict
     model = build(latent=latent, seed=recipe.seed)
     images = check_images(images)
     check_input_shape(model, images)
-    optimizer, progress = prepare(recipe, len(images))
-    training = _Training(model, recipe.seed)
-    training.compile(optimizer=optimizer)
-    history = training.fit(
-        images, batch_size=recipe.batch_size, epochs=recipe.epochs, verbose=0, callbacks=[progress]
-    ).history
+    with settings():
+        optimizer, progress = prepare(recipe, len(images))
+        training = _Training(model, recipe.seed)
+        training.compile(optimizer=optimizer)
+        history = training.fit(
+            images, batch_size=recipe.batch_size, epochs=recipe.epochs, verbose=0, callbacks=[progress]
+        ).history
     return model, history
 
 
@@ -186,9 +188,7 @@ class _Training(keras.Model):
         super().__init__(dtype=DTYPE)
         self._vae = model
         self._seeds = keras.random.SeedGenerator(seed)
-        self._means = [
-            keras.metrics.Mean(name, dtype=DTYPE) for name in ("loss", "reconstruction", "divergence")
-        ]
+        self._means = [keras.metrics.Mean(name) for name in ("loss", "reconstruction", "divergence")]
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -199,7 +199,7 @@ class _Training(keras.Model):
         """One step on a batch; the means over the epoch so far of the loss and its parts."""
         with tf.GradientTape() as tape:
             means, log_variances = self._vae.encoder(images, training=True)
-            noise = keras.random.normal(tf.shape(means), dtype=DTYPE, seed=self._seeds)
+            noise = keras.random.normal(tf.shape(means), seed=self._seeds)
             decoded = self._vae.decoder(means + tf.exp(log_variances / 2) * noise, training=True)
             # The mean over the last axis, of one channel, is the pixel itself.
             pixels = keras.losses.binary_crossentropy(images, decoded)

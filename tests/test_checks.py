@@ -1,5 +1,6 @@
 """Bad input: refused with an error that names the argument (of data, see test_data.py)."""
 
+import tracemalloc
 from typing import Any
 
 import keras
@@ -591,3 +592,44 @@ def test_labels_pass_exactly_when_each_is_a_class(labels: list[int], classes: in
     else:
         with pytest.raises(ValueError, match="labels must lie between"):
             _checks.check_labels(array, len(labels), classes)
+
+
+NUMBERS = [np.float32, np.float64, np.float16, np.array]
+WHOLE = [np.int8, np.int64, np.uint16, np.array]
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_numpy_s_scalars_are_numbers(kind: Any) -> None:
+    half = kind(0.5)
+    assert _checks.check_number(half, "value", low=0, high=1) == 0.5
+    assert type(_checks.check_number(half, "value", low=0, high=1)) is float
+    recipe = classifier.Recipe(epochs=1, learning_rate=np.float32(0.5))  # type: ignore[arg-type]
+    assert type(recipe.learning_rate) is float
+    np.testing.assert_array_equal(_checks.check_per_image(half, 3, "values"), [0.5] * 3)
+    for bad in (kind(np.nan), kind(2)):
+        with pytest.raises(ValueError, match="value must be a number from 0 to 1"):
+            _checks.check_number(bad, "value", low=0, high=1)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_numpy_s_scalars_are_whole_numbers(kind: Any) -> None:
+    assert type(_checks.check_integer(kind(3), "value", low=0)) is int
+    with pytest.raises(ValueError, match="value must be a whole number"):
+        _checks.check_integer(kind(3), "value", low=4)
+    for bad in (np.float64(3), np.bool_(True), np.array([3]), np.array(3.0), np.array(True)):
+        with pytest.raises(ValueError, match="value must be a whole number"):
+            _checks.check_integer(bad, "value", low=0)
+    assert _checks.check_flag(np.array(True), "value") is True
+
+
+def test_no_memory_goes_with_the_square_of_the_number_of_classes() -> None:
+    classes = 20_000
+    model = linear(np.ones((4, classes), np.float32), np.arange(classes, dtype=np.float32), (2, 2, 1))
+    images, labels = np.full((3, 2, 2, 1), 0.5, np.float32), np.array([1, 2, 3])
+    tracemalloc.start()
+    try:
+        attacks.pgd(model, images, labels, epsilon=0.1, step_size=0.1, steps=1, restarts=2, seed=0)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 50 * 4 * classes  # a row of logits is 80 KB; a square of bits would be 400 MB

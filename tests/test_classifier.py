@@ -1,13 +1,15 @@
 """The classifier: its architecture, its training, the shipped weights, its insides."""
 
+import logging
 from functools import partial
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tqdm import tqdm
 
-from advlib import _training, classifier, data
+from advlib import _training, attacks, classifier, data
 
 SHORT = classifier.Recipe(epochs=2, batch_size=32)
 
@@ -128,3 +130,25 @@ def test_correctly_classified(digits: data.Dataset, model: keras.Model) -> None:
     np.testing.assert_array_equal(found, right[1:6])
     with pytest.raises(ValueError, match=f"count must be at most {len(right) - 1}"):
         classifier.correctly_classified(model, images, labels, digit=2, count=len(right))
+
+
+def test_many_networks_and_sizes_cause_no_warning_of_retracing(digits: data.Dataset) -> None:
+    messages = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    handler = Handler()
+    tf.get_logger().addHandler(handler)
+    try:
+        for seed in range(7):
+            network = classifier.build(seed=seed)
+            for count in (3, 8, 20):
+                images, labels = digits.test_images[:count], digits.test_labels[:count]
+                classifier.predict_logits(network, images)
+                classifier.activations(network, images)
+                attacks.fgsm(network, images, labels, epsilon=0.1)
+    finally:
+        tf.get_logger().removeHandler(handler)
+    assert not messages

@@ -282,3 +282,43 @@ def test_a_cache_that_cannot_be_written_is_said(
     (tmp_path / "keras").write_text("a file where the folder should be")
     with pytest.warns(UserWarning, match="could not be kept"):
         assert same(data.load(), tiny)
+
+
+@pytest.mark.parametrize("way", ["argument", "variable", "path object"])
+def test_a_folder_below_home(
+    way: str, tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "home" / "digits" / "mnist.npz", tiny)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    if way == "variable":
+        monkeypatch.setenv("ADVLIB_DATA_DIR", "~/digits")
+        assert same(data.load(), tiny)
+    else:
+        assert same(data.load(data_dir="~/digits" if way == "argument" else Path("~/digits")), tiny)
+
+
+@pytest.mark.parametrize("keras_home", [None, "~/elsewhere"])
+def test_keras_s_cache_below_home(
+    keras_home: str | None, tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if keras_home is None:
+        monkeypatch.delenv("KERAS_HOME")
+    else:
+        monkeypatch.setenv("KERAS_HOME", keras_home)
+    write(tmp_path / ("elsewhere" if keras_home else ".keras") / "datasets" / "mnist.npz", tiny)
+    assert same(data.load(), tiny)
+
+
+def test_a_user_without_a_home_folder(
+    tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KERAS_HOME")
+    # What it gives where neither HOME nor the list of users has one.
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(data.DataUnavailableError, match=r"Keras's cache: this user has no home folder"):
+        data.load()
+    monkeypatch.setattr(data, "fetch_openml", as_openml(tiny))
+    assert same(data.load(), tiny)  # not kept, and no warning
+    assert not list(tmp_path.glob("~*"))

@@ -638,13 +638,15 @@ def calibrated() -> Detector:
     return Detector(CLASSIFIER, AUTOENCODER).calibrate(PIXELS, false_positive_rate=0.1)
 
 
+def saved_and_loaded(detector: Detector, path: Path) -> Detector:
+    detector.save(path)
+    return Detector.load(path, CLASSIFIER, AUTOENCODER)
+
+
 KEPT: dict[str, Callable[[Detector, Path], Detector]] = {
     "pickle": lambda detector, _: pickle.loads(pickle.dumps(detector)),
     "deepcopy": lambda detector, _: copy.deepcopy(detector),
-    "save and load": lambda detector, path: (
-        detector.save(path),
-        Detector.load(path, CLASSIFIER, AUTOENCODER),
-    )[1],
+    "save and load": saved_and_loaded,
 }
 
 

@@ -1,5 +1,9 @@
 """The autoencoder: its architecture, its loss by hand, its training, the shipped weights."""
 
+import copy
+import pickle
+import subprocess
+import sys
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -326,3 +330,51 @@ def test_history_is_the_mean_over_the_epoch() -> None:
     terms = np.square(means) + np.exp(log_variances) - 1 - log_variances
     expected = terms.sum(axis=1).mean() / 2
     assert history["divergence"] == [pytest.approx(expected, rel=1e-4)]
+
+
+# Keras's own, while it writes weights.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("way", ["save", "pickle", "deepcopy", "another process"])
+def test_an_autoencoder_that_was_kept_is_the_same(
+    way: str, digits: data.Dataset, tmp_path: Path
+) -> None:
+    model, images = vae.pretrained("digits", latent=4), digits.test_images[:9]
+    expected = model(images).numpy()
+    path = tmp_path / "vae.keras"
+    if way == "another process":
+        model.save(path)
+        (tmp_path / "vae.pickle").write_bytes(pickle.dumps(model))
+        np.save(tmp_path / "images.npy", images)
+        code = (
+            "import pickle, sys, keras, numpy; "
+            "pickled = pickle.load(open(sys.argv[2], 'rb')); "  # imports what it needs
+            "import advlib.vae; "
+            "saved = keras.models.load_model(sys.argv[1]); "
+            "images = numpy.load(sys.argv[3]); "
+            "numpy.save(sys.argv[4], [saved(images), pickled(images)])"
+        )
+        names = ("vae.keras", "vae.pickle", "images.npy", "found.npy")
+        files = [str(tmp_path / name) for name in names]
+        subprocess.run([sys.executable, "-c", code, *files], check=True, capture_output=True)
+        np.testing.assert_array_equal(np.load(tmp_path / "found.npy"), [expected, expected])
+        return
+    if way == "save":
+        model.save(path)
+        kept = keras.models.load_model(path)
+    else:
+        kept = pickle.loads(pickle.dumps(model)) if way == "pickle" else copy.deepcopy(model)
+    assert type(kept) is vae.VAE
+    assert (kept.latent, kept.input_shape, kept.name) == (4, (None, 28, 28, 1), "vae")
+    np.testing.assert_array_equal(kept(images), expected)
+    # It is a model of its own.
+    kept.set_weights([0 * values for values in kept.get_weights()])
+    np.testing.assert_array_equal(model(images), expected)
+
+
+def test_a_clone_has_the_architecture_and_weights_of_its_own(digits: data.Dataset) -> None:
+    model = vae.pretrained("digits", latent=4)
+    clone = keras.models.clone_model(model)
+    assert [each.shape for each in clone.weights] == [each.shape for each in model.weights]
+    assert not np.array_equal(clone(digits.test_images[:2]), model(digits.test_images[:2]))
+    clone.set_weights(model.get_weights())
+    np.testing.assert_array_equal(clone(digits.test_images[:2]), model(digits.test_images[:2]))

@@ -1,0 +1,182 @@
+"""What a reader has set in Keras or matplotlib decides on nothing that the book ships or draws."""
+
+import base64
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from advlib import activations, attacks, classifier, data, metrics, plots, vae
+from advlib.slider import Slider
+
+# --- Keras -----------------------------------------------------------------------------------------
+
+KERAS: dict[str, tuple[Callable[[], Any], Callable[[Any], None], Any]] = {
+    "channels_first": (
+        keras.config.image_data_format,
+        keras.config.set_image_data_format,
+        "channels_first",
+    ),
+    "float64": (keras.config.floatx, keras.config.set_floatx, "float64"),
+    "epsilon": (keras.config.epsilon, keras.config.set_epsilon, 1e-2),
+    "float16": (keras.config.floatx, keras.config.set_floatx, "float16"),
+    "mixed_float16": (keras.config.dtype_policy, keras.config.set_dtype_policy, "mixed_float16"),
+    "mixed_bfloat16": (keras.config.dtype_policy, keras.config.set_dtype_policy, "mixed_bfloat16"),
+}
+
+
+@contextmanager
+def keras_set_to(kind: str) -> Iterator[None]:
+    get, put, value = KERAS[kind]
+    before = get()
+    put(value)
+    try:
+        yield
+    finally:
+        put(before)
+
+
+def weights(model: keras.Model) -> str:
+    return hashlib.sha256(b"".join(values.tobytes() for values in model.get_weights())).hexdigest()
+
+
+def everything(digits: data.Dataset) -> dict[str, Any]:
+    """What the shipped and the trained networks say."""
+    images, labels = digits.test_images[:8], digits.test_labels[:8]
+    model, autoencoder = classifier.pretrained("digits"), vae.pretrained("digits", latent=4)
+    short = classifier.Recipe(epochs=1, batch_size=32)
+    trained, history = classifier.train(
+        digits.train_images[:96],
+        digits.train_labels[:96],
+        recipe=short,
+        validation=(images, labels),
+    )
+    trained_vae, vae_history = vae.train(digits.train_images[:96], latent=2, recipe=short)
+    return {
+        "precision": [each.compute_dtype for each in (model, autoencoder, *model.layers[1:])],
+        "logits": classifier.predict_logits(model, images),
+        "activations": classifier.activations(model, images)["conv2"],
+        "decoded": autoencoder(images).numpy(),
+        "stretch": activations.largest_stretch(model, images, iterations=2)["logits"],
+        "jsma": attacks.jsma(model, images, (labels + 1) % 10, max_fraction=0.05).images,
+        "pgd": attacks.pgd(model, images, labels, epsilon=0.1, step_size=0.05, steps=3, seed=1).images,
+        "search": attacks.one_pixel_search(model, images[:2], labels[:2], levels=3).odds,
+        "trained": weights(trained),
+        "history": history,
+        "trained autoencoder": weights(trained_vae),
+        "its history": vae_history,
+    }
+
+
+@pytest.fixture(scope="module")
+def as_shipped(digits: data.Dataset) -> dict[str, Any]:
+    return everything(digits)
+
+
+@pytest.mark.parametrize("kind", KERAS)
+def test_networks_are_what_they_are_whatever_keras_is_set_to(
+    kind: str, digits: data.Dataset, as_shipped: dict[str, Any]
+) -> None:
+    with keras_set_to(kind):
+        found = everything(digits)
+    assert set(found["precision"]) == {"float32"}
+    for name, values in as_shipped.items():
+        if isinstance(values, np.ndarray):
+            assert found[name].dtype == values.dtype, name
+            np.testing.assert_array_equal(found[name], values, err_msg=name)
+        else:
+            assert found[name] == values, name
+
+
+# --- matplotlib ------------------------------------------------------------------------------------
+
+MATPLOTLIB: dict[str, Callable[[], Any]] = {
+    "dark": lambda: plt.style.use("dark_background"),
+    "another style": lambda: plt.style.use("ggplot"),
+    "usetex": lambda: mpl.rcParams.update({"text.usetex": True}),
+    "large": lambda: mpl.rcParams.update(
+        {"font.size": 30, "xtick.labelsize": 30, "figure.dpi": 40, "savefig.dpi": 30}
+    ),
+    "saving": lambda: mpl.rcParams.update(
+        {"savefig.facecolor": "black", "savefig.transparent": True, "savefig.bbox": "tight"}
+    ),
+    "ticks": lambda: mpl.rcParams.update({"xtick.color": "red", "ytick.labelcolor": "red"}),
+}
+
+
+def rates(*successes: int) -> list[metrics.Proportion]:
+    return [metrics.Proportion(each, 20) for each in successes]
+
+
+FIGURES: dict[str, Callable[[np.ndarray], Figure]] = {
+    "digits": lambda images: plots.digits(images[:3], ["a", "b", "c"]),
+    "learning_curves": lambda _: plots.learning_curves(
+        {
+            "loss": [1.0, 0.5, 0.2],
+            "accuracy": [0.5, 0.7, 0.9],
+            "val_loss": [1.0, 0.6, 0.4],
+            "val_accuracy": [0.5, 0.6, 0.8],
+        }
+    ),
+    "confusion_matrix": lambda _: plots.confusion_matrix(np.arange(9) % 3, np.arange(9) % 2, classes=3),
+    "success_curves": lambda _: plots.success_curves(
+        [0.1, 0.2, 0.3], {"attack": rates(1, 9, 20), "noise": rates(0, 1, 2)}, label="ε", noise=["noise"]
+    ),
+    "perturbations": lambda images: plots.perturbations(images[:2], images[2:4]),
+}
+
+
+def picture(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", MATPLOTLIB)
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_the_same_whatever_matplotlib_is_set_to(
+    name: str, kind: str, digits: data.Dataset
+) -> None:
+    images = digits.test_images
+    expected = picture(FIGURES[name](images))
+    mine = FIGURES[name](images)
+    with mpl.rc_context():
+        MATPLOTLIB[kind]()
+        before = dict(mpl.rcParams)
+        assert picture(FIGURES[name](images)) == expected
+        assert picture(mine) == expected  # drawn before, saved now
+        assert dict(mpl.rcParams) == before  # what the reader has set is left alone
+
+
+@pytest.mark.parametrize("kind", MATPLOTLIB)
+def test_sliders_are_the_same_whatever_matplotlib_is_set_to(kind: str, digits: data.Dataset) -> None:
+    def slider() -> Slider:
+        some = (plots.digits(digits.test_images[i : i + 3], ["a", "b", "c"]) for i in (0, 3))
+        return Slider([(str(i), figure, "three digits") for i, figure in enumerate(some)], label="k")
+
+    expected = slider()
+    with mpl.rc_context():
+        MATPLOTLIB[kind]()
+        assert slider().frames == expected.frames
+
+
+def test_a_reader_s_own_dark_figure_stays_dark_under_a_slider() -> None:
+    def dark(title: str) -> Figure:
+        with plt.style.context("dark_background"):
+            figure, axes = plt.subplots(figsize=(2, 1))
+            axes.set_title(title)
+            plt.close(figure)
+        return figure
+
+    frames = Slider([("1", dark("a"), "one"), ("2", dark("b"), "two")], label="k").frames
+    pixels = imread(io.BytesIO(base64.b64decode(frames[0]["png"])))
+    assert np.allclose(pixels[0, 0], [0, 0, 0, 1])  # its own ground, under white titles
