@@ -174,4 +174,4 @@ def stack(model: Any) -> list[Link]:
         values = use.outputs[0]
         inner = stack(use.operation) if isinstance(use.operation, keras.Model) else []
         links += inner or [Link(use.operation, use)]
-    return links if values is graph.outputs[0] else []
+    return links

@@ -28,9 +28,9 @@ class VAE(keras.Model):
     The encoder gives, for an image x, a Gaussian of the latents, with mean :math:`\mu(x)` and diagonal
     covariance :math:`\sigma^2(x)`; the decoder turns latents into an image. Called on images, the model
     decodes their means: the same image gives the same answer each time. It can be saved, loaded, copied
-    and pickled like any Keras model of one's own: `keras.models.load_model` finds it once `advlib.vae` is
-    imported. A file opens in the version of Keras that wrote it, weights alone (`save_weights`, `build`,
-    `load_weights`) in others, too.
+    and pickled like any Keras model of one's own: `keras.models.load_model` finds it once `advlib.vae`
+    is imported. A file opens in the version of Keras that wrote it, weights alone (`save_weights`,
+    `build`, `load_weights`) in others, too.
 
     Attributes
     ----------

@@ -135,6 +135,33 @@ def test_looking_into_a_model_leaves_no_trace_in_it() -> None:
     assert {layer.name: len(layer._inbound_nodes) for layer in model.layers} == uses
 
 
+@settings(deadline=None, max_examples=20)
+@given(st.data())
+def test_branches_come_in_the_model_s_order(draw: st.DataObject) -> None:
+    inputs = keras.Input((4,))
+    values = [inputs]
+    for number in range(8):
+        first, second = (values[draw.draw(st.integers(0, len(values) - 1))] for _ in range(2))
+        if draw.draw(st.booleans()):
+            values.append(keras.layers.Dense(4, name=f"dense{number}")(first))
+        else:
+            values.append(keras.layers.Add(name=f"sum{number}")([first, second]))
+    model = keras.Model(inputs, keras.layers.Concatenate(name="all")([values[-1], *values[2:6]]))
+    names = [layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    assert list(_graph.named(model)) == names
+
+
+def test_what_is_on_in_training_alone_is_off() -> None:
+    # A model that is called with training=False says so to all its layers, whatever they were told.
+    inputs = keras.Input(SHAPE)
+    dropped = keras.layers.Dropout(0.9, name="drop")(inputs, training=True)
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 3, name="conv")(dropped))
+    assert_read(model, IMAGES)
+    np.testing.assert_array_equal(classifier.activations(model, IMAGES)["drop"], IMAGES)
+    stretch = activations.largest_stretch(model, IMAGES, iterations=3)
+    np.testing.assert_allclose(stretch["drop"], 1, rtol=1e-5)
+
+
 class Halved(keras.Model):
     """A functional model whose `call` is its own."""
 

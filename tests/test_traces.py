@@ -1,5 +1,6 @@
 """An attack is one on the model as it is now, whatever was done to the model since the last one."""
 
+import functools
 import gc
 import types
 import weakref
@@ -162,6 +163,88 @@ def test_a_model_that_was_changed_is_attacked_as_it_is_now(change: str, name: st
     np.testing.assert_allclose(logits, model(IMAGES, training=False), atol=1e-6)
 
 
+def made_of(thing: Any) -> list[Any]:
+    return list(_traces._made_of(thing, {}))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_model_is_made_of_tells_by_itself(change: str) -> None:
+    make, do = CHANGES[change]
+    model = make()
+    model(IMAGES[:1])
+    before = made_of(model)
+    assert made_of(model) == before
+    do(model)
+    model(IMAGES[:1])
+    # A trace reads the values of weights at each call.
+    assert (made_of(model) == before) == (change == "values of weights")
+
+
+class Plain:
+    """An object of a reader's own, with slots, a property and methods."""
+
+    __slots__ = ("__weakref__", "inner", "size")
+
+    def __init__(self) -> None:
+        self.size = 1.0
+        self.inner: Any = [1, {"a": np.arange(3)}]
+
+    @property
+    def doubled(self) -> float:
+        return 2 * self.size * SWITCH["sign"]
+
+    def __call__(self, images: Any) -> Any:
+        return images
+
+
+OBJECTS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "a slot": (Plain, lambda thing: setattr(thing, "size", 2.0)),
+    "a value deep inside": (Plain, lambda thing: thing.inner[1]["a"].__setitem__(2, 9)),
+    "a key": (Plain, lambda thing: thing.inner[1].update(b=None)),
+    "the order of a list": (Plain, lambda thing: thing.inner.reverse()),
+    "what a property reads": (Plain, lambda _: SWITCH.update(sign=3.0)),
+    "an argument of a partial": (
+        lambda: functools.partial(np.add, np.zeros(2)),
+        lambda thing: thing.args[0].__setitem__(0, 1),
+    ),
+    "a default": (
+        lambda: make_function(),
+        lambda function: setattr(function, "__defaults__", (2,)),
+    ),
+    "code": (
+        lambda: make_function(),
+        lambda function: setattr(function, "__code__", (lambda x, by=1: x - by).__code__),
+    ),
+    "which of two equal ones": (
+        lambda: types.SimpleNamespace(both=[Plain(), Plain()], chosen=None),
+        lambda thing: setattr(thing, "chosen", thing.both[1]),
+    ),
+}
+
+
+def make_function() -> Callable[..., Any]:
+    return lambda x, by=1: x + by
+
+
+@pytest.mark.parametrize("change", OBJECTS)
+def test_what_any_object_is_made_of(change: str) -> None:
+    make, do = OBJECTS[change]
+    thing = make()
+    if change == "which of two equal ones":
+        thing.chosen = thing.both[0]
+    before = made_of(thing)
+    assert made_of(thing) == before
+    do(thing)
+    assert made_of(thing) != before
+
+
+def test_large_arrays_are_read_in_parts() -> None:
+    large = np.zeros(2**21)  # 16 MB
+    before = made_of(large)
+    large[:] = 1
+    assert made_of(large) != before
+
+
 @settings(deadline=None, max_examples=15)
 @given(st.lists(st.sampled_from(["flag", "branch", "scale", "sign"]), min_size=1, max_size=4))
 def test_any_order_of_changes(changes: list[str]) -> None:
@@ -216,7 +299,7 @@ def test_a_trace_that_answers_otherwise_is_not_used(tmp_path: Any) -> None:
     model.file.write_text("1")
     attack("iterative_fgsm", model)
     model.file.write_text("-1")
-    assert list(_traces._made_of(model, {})) == _traces._STATES[model]
+    assert made_of(model) == _traces._STATES[model]
     assert attack("iterative_fgsm", model).success.mean() > 0.7
 
 
