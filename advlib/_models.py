@@ -1,9 +1,10 @@
 """What is asked of a model before it is believed, and how its logits are read.
 
-Every function of the package that takes a model asks here first: whether it is a Keras 3 model, whether
-it answers with logits, and whether it answers the same images the same way again.
+Every function of the package that takes a model for its logits, or for its images, asks here first:
+whether it is a Keras 3 model, whether it answers with these, and with the same ones when asked again.
 """
 
+import re
 from typing import Any
 
 import keras
@@ -18,6 +19,11 @@ from advlib._checks import check_input_shape, check_model
 ASKED = 8
 # Of the attacked images, how many a model is called on to see that its traces answer as it does.
 CONFIRMED = 16
+# Layers that compute nothing: a sigmoid before them is the last thing that is computed.
+SHAPING = (
+    *(keras.layers.Dropout, keras.layers.Identity, keras.layers.Flatten, keras.layers.Reshape),
+    *(keras.layers.GlobalAveragePooling2D, keras.layers.Permute),
+)
 # Probabilities add up to 1 within this, whatever precision they were rounded to.
 ROUNDING = 0.02
 
@@ -59,12 +65,11 @@ def confirm(
     Those that a trace has given stand if the model itself, called on some of the images, agrees with
     them. Where it does not, and where it is `randomized`, it is called on all.
     """
-    if not randomized:
+    # In half precision a trace rounds otherwise, by enough to decide on many an image.
+    if not randomized and not _precision(model):
         some = np.unique(np.linspace(0, len(images) - 1, CONFIRMED).astype(int))
         itself = predict(model, images[some], batch_size=batch_size)
-        scale = np.abs(itself[np.isfinite(itself)]).max(initial=1e-6)
-        rounding = (1e-5 + 16 * _precision(model)) * scale
-        if np.allclose(logits[some], itself, rtol=0, atol=rounding, equal_nan=True):
+        if not _differ(logits[some], itself, 1e-5):
             return logits
     return predict(model, images, batch_size=batch_size)
 
@@ -94,8 +99,8 @@ def check_logits(
     ------
     ValueError
         If it is no Keras 3 model, does not take images of this shape, does not return one tensor of
-        finite logits (n, classes), returns probabilities, or, unless `randomized`, answers the same
-        images differently when it is asked again.
+        logits (n, classes), finite for the first images, returns probabilities, or, unless `randomized`,
+        answers the same images differently when it is asked again.
     """
     check_model(model, name)
     check_input_shape(model, images)
@@ -138,9 +143,9 @@ def check_autoencoder(model: Any, images: np.ndarray, name: str = "autoencoder")
     known = answers[: len(batch) // 2]
     if not np.isfinite(known).all():
         raise ValueError(f"{name} must return finite images, got {_strange(known)}")
-    # Of noise some may be out of its reach; what is finite must be on the scale.
+    # Of noise some may be out of its reach; what is finite must be on the scale, to rounding errors.
     low, high = np.nanmin(answers), np.nanmax(answers)
-    if not (low >= 0 and high <= 1):
+    if not (low >= -1e-6 and high <= 1 + 1e-6):
         raise ValueError(
             f"{name} must return images in [0, 1], got values from {low:.4g} to {high:.4g}: "
             "end it in a sigmoid, or scale what it returns"
@@ -194,7 +199,7 @@ def _ask(model: keras.Model, batch: np.ndarray, name: str, what: str) -> np.ndar
         shape = ("n", *batch.shape[1:])
         raise ValueError(
             f"{name} must take images of shape {shape}".replace("'", "")
-            + f", but calling it on some failed: {str(error).strip().splitlines()[0][:300]}"
+            + f", but calling it on some failed: {_reason(error)}"
         ) from error
     check_one_tensor(outputs, name, what)
     if not outputs.dtype.is_floating or outputs.shape[:1] != (len(batch),):
@@ -205,10 +210,26 @@ def _ask(model: keras.Model, batch: np.ndarray, name: str, what: str) -> np.ndar
     return np.asarray(tf.cast(outputs, tf.float32))
 
 
+def _reason(error: Exception) -> str:
+    """The line of an error's text that says what happened: not the one that Keras puts in front."""
+    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
+    return f"{type(error).__name__}: {told[0][:300]}" if told else type(error).__name__
+
+
 def _check_no_probabilities(model: keras.Model, answers: np.ndarray, name: str) -> None:
     """Probabilities would be taken for logits without a word, and what is made of them would be weak."""
-    rows = answers[np.isfinite(answers).all(axis=1)]
-    likely = (rows >= 0).all() and (np.abs(rows.sum(axis=1, dtype=np.float64) - 1) < ROUNDING).all()
+    rows = answers[np.isfinite(answers).all(axis=1)].astype(np.float64)
+    sums = rows.sum(axis=1)
+    total = float(np.median(sums)) if len(sums) else 0.0
+    # Percentages, too: rows that differ, and yet add up to the same.
+    alike = np.ptp(rows, axis=0).max(initial=0) <= 1e-3 * total
+    likely = (
+        total > 0
+        and bool((rows >= 0).all())
+        and (abs(total - 1) < ROUNDING or not alike)
+        and bool((np.abs(sums - total) < ROUNDING * total).all())
+    )
     if likely or _ends_in_a_sigmoid(model):
         raise ValueError(
             f"{name} must return logits, got probabilities: take its "
@@ -221,42 +242,74 @@ def _ends_in_a_sigmoid(model: keras.Model) -> bool:
 
     Its outputs do not add up to 1.
     """
-    links = _graph.stack(model)
-    last = links[-1].layer if links else None
-    return getattr(last, "activation", None) is keras.activations.sigmoid
+    try:
+        graph = _graph.read(model)
+    except ValueError:
+        return False
+    values = graph.outputs[0]
+    for use in reversed(graph.uses):
+        if all(output is not values for output in use.outputs):
+            continue
+        operation = use.operation
+        if isinstance(operation, keras.Model):
+            return _ends_in_a_sigmoid(operation)
+        function = getattr(operation, "activation", getattr(operation, "function", operation))
+        called = getattr(function, "__name__", type(function).__name__).lower()
+        if called.replace("_", "") in {"sigmoid", "hardsigmoid"}:
+            return True
+        if not isinstance(operation, SHAPING) and called != "linear":
+            return False
+        values = use.node.input_tensors[0]
+    return False
+
+
+def _differ(answers: np.ndarray, others: np.ndarray, by: float) -> bool:
+    """Whether logits (n, k) differ by more than this share of their size.
+
+    The size is how far the logits of a class lie apart, and a tenth of the logit itself: a class that is
+    masked by a huge logit, or an offset of all, makes the others no larger.
+    """
+    finite = np.isfinite(answers) & np.isfinite(others)
+    if not np.array_equal(answers[~finite], others[~finite], equal_nan=True):
+        return True
+    answers, others = (np.where(finite, values, 0).astype(np.float64) for values in (answers, others))
+    allowed = by * (np.ptp(answers, axis=0) + 0.1 * np.abs(answers))
+    return bool((np.abs(answers - others) > allowed).any())
 
 
 def _check_same_again(
     model: keras.Model, batch: np.ndarray, answers: np.ndarray, name: str, *, traced: bool
 ) -> None:
     """Ask again: a trace, if there will be traces; and where that differs, the model itself."""
-    scale = float(np.abs(answers[np.isfinite(answers)]).max(initial=1e-6))
-
-    def differ(others: np.ndarray, by: float) -> bool:
-        both = np.isfinite(answers) & np.isfinite(others)
-        strange = np.isfinite(answers) != np.isfinite(others)
-        return bool(strange.any() or np.abs(np.where(both, answers - others, 0)).max() > by * scale)
 
     def of_trace() -> np.ndarray:
         images = tf.constant(batch)
-        return _traces.compiled(model, logits_of, images)(model, images).numpy()
+        try:
+            return _traces.compiled(model, logits_of, images)(model, images).numpy()
+        except Exception as error:
+            raise ValueError(
+                f"{name} must work also when it is compiled by tf.function, for any number of images, "
+                f"but that failed: {_reason(error)}"
+            ) from error
 
-    if traced and not differ(of_trace(), 1e-6):
+    if traced and not _differ(answers, of_trace(), 1e-6):
         return
     # The same computation once more: what differs by more than a rounding error was drawn.
     precision = _precision(model)
     again = _ask(model, batch, name, "the same")
-    if differ(again, 1e-5 + precision):
-        largest = np.nanmax(np.abs(again - answers))
+    flat, flat_again = (values.reshape(len(batch), -1) for values in (answers, again))
+    if _differ(flat, flat_again, 1e-5 + precision):
+        with np.errstate(invalid="ignore"):
+            largest = np.nanmax(np.abs(again - answers))
         raise ValueError(
             f"{name} must answer the same images the same way again, got answers that differ by "
             f"{largest:.3g}: it draws at random, or keeps a state. Where that is meant and the function "
             "takes it, say randomized=True"
         )
     # A trace adds up in another order; more than that is another model.
-    if traced and differ(of_trace(), 1e-3 + 64 * precision):
+    if traced and _differ(answers, of_trace(), 1e-3 + 64 * precision):
         _traces.forget(model)
-        if differ(of_trace(), 0.1 + 64 * precision):
+        if _differ(answers, of_trace(), 0.1 + 64 * precision):
             raise ValueError(f"{name} must answer as it does also when compiled by tf.function")
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 
+import tensorflow as tf
 from tqdm import tqdm
 
 # Seconds that a piece should take at most: Ctrl-C is heard between two pieces.
@@ -28,6 +29,7 @@ def pieces(steps: int, bar: tqdm) -> Iterator[int]:
         size = min(size, left)
         start = time.perf_counter()
         yield size
+        tf.test.experimental.sync_devices()  # a GPU may still be at it
         seconds = time.perf_counter() - start
         left -= size
         bar.update(size)

@@ -7,6 +7,7 @@ what it was made of.
 """
 
 import functools
+import sys
 import types
 import weakref
 import zlib
@@ -52,7 +53,7 @@ def refresh(thing: Any) -> None:
 def forget(thing: Any) -> None:
     """Forget the traces of a model, or of a score."""
     _COMPILED.pop(thing, None)
-    for of_model in _COMPILED.values():
+    for of_model in list(_COMPILED.values()):
         of_model.pop(thing, None)
 
 
@@ -71,6 +72,8 @@ WHOLE = {
     *("advlib", "builtins", "keras", "matplotlib", "numpy", "pandas", "scipy", "sklearn"),
     *("tensorflow", "tqdm"),
 }
+# Values that are what they look like.
+PLAIN = (type(None), bool, int, float, complex, str, bytes)
 # Bytes of an array that are read; of a larger one, so many all over it.
 READ = 2**22
 # How a reader trains a model, not what it computes; beside what every new model has (`_bookkeeping`).
@@ -107,7 +110,7 @@ def _made_of(thing: Any, seen: _Seen) -> Iterator[Any]:
     Two lists of such pieces are equal as long as nothing of it has changed. Values of variables are no
     part of it, as a trace reads them at each call.
     """
-    if thing is None or isinstance(thing, bool | int | float | complex | str | bytes):
+    if isinstance(thing, PLAIN):
         yield type(thing), repr(thing)  # NaN is to equal NaN
         return
     if id(thing) in seen:
@@ -116,13 +119,19 @@ def _made_of(thing: Any, seen: _Seen) -> Iterator[Any]:
     seen[id(thing)] = len(seen), thing
     if isinstance(thing, np.ndarray | np.generic):
         yield _digest(np.asarray(thing))
+        if isinstance(thing, np.ma.MaskedArray):
+            yield _digest(np.ma.getmaskarray(thing))
+    elif isinstance(thing, types.ModuleType) and not _whole(thing):
+        # Of all that a module holds, what a setting is likely to be.
+        plain = {name: each for name, each in vars(thing).items() if isinstance(each, PLAIN)}
+        yield from _of_attributes(plain, seen)
     elif isinstance(thing, list | tuple | set | frozenset):
         yield type(thing), len(thing)
         for each in thing:
             yield from _made_of(each, seen)
     elif isinstance(thing, dict):
         yield dict, len(thing)
-        for pair in thing.items():
+        for pair in list(thing.items()):  # a list: another thread may change it meanwhile
             for each in pair:
                 yield from _made_of(each, seen)
     elif isinstance(thing, keras.Variable):
@@ -137,7 +146,7 @@ def _made_of(thing: Any, seen: _Seen) -> Iterator[Any]:
             yield from _of_attributes(
                 {
                     name: value
-                    for name, value in vars(thing).items()
+                    for name, value in list(vars(thing).items())
                     # Python adds some of its own, such as __annotations__, when they are asked for.
                     if not name.startswith("__") or isinstance(value, types.FunctionType)
                 },
@@ -149,6 +158,8 @@ def _made_of(thing: Any, seen: _Seen) -> Iterator[Any]:
     elif (parts := _parts(thing)) is not None:
         yield from _made_of(type(thing), seen)
         yield from _of_attributes(parts, seen)
+    elif type(thing).__module__.split(".")[0] in sys.stdlib_module_names:
+        yield type(thing), repr(thing)  # of Python's own, such as a deque
     else:
         try:
             yield _Same(thing)
@@ -157,7 +168,7 @@ def _made_of(thing: Any, seen: _Seen) -> Iterator[Any]:
 
 
 def _parts(thing: Any) -> dict[str, Any] | None:
-    """Attributes of an object; None of a module, and of the packages' own objects."""
+    """Attributes of an object; None where it has none, of a module, and of the packages' own objects."""
     names = {
         types.MethodType: ("__func__", "__self__"),
         functools.partial: ("func", "args", "keywords"),
@@ -170,6 +181,8 @@ def _parts(thing: Any) -> dict[str, Any] | None:
         if isinstance(thing, types.ModuleType) or root in WHOLE - {"advlib"}:
             return None
         slots = [name for base in type(thing).__mro__ for name in getattr(base, "__slots__", ())]
+        if not slots and not hasattr(thing, "__dict__"):
+            return None
         names = (*getattr(thing, "__dict__", ()), *slots)
     return {name: getattr(thing, name) for name in names if hasattr(thing, name)}
 
@@ -186,7 +199,7 @@ def _of_attributes(
 def _of_function(function: types.FunctionType, seen: _Seen) -> Iterator[Any]:
     """Its code, its defaults, and the values of the names that it takes from elsewhere."""
     yield function.__code__
-    for each in (function.__defaults__, function.__kwdefaults__):
+    for each in (function.__defaults__, function.__kwdefaults__, vars(function)):
         yield from _made_of(each, seen)
     for cell in function.__closure__ or ():
         try:
@@ -195,14 +208,14 @@ def _of_function(function: types.FunctionType, seen: _Seen) -> Iterator[Any]:
             yield None
     names = _names(function.__code__)
     for name in names:
-        if name in function.__globals__:
-            value = function.__globals__[name]
-            yield name
-            yield from _made_of(value, seen)
-            if isinstance(value, types.ModuleType) and not _whole(value):
-                inside = vars(value)
-                of_module = {each: inside[each] for each in names if each in inside}
-                yield from _of_attributes(of_module, seen)
+        # A name that is imported inside of the function stands for a module.
+        value = function.__globals__.get(name, sys.modules.get(name))
+        yield name
+        yield from _made_of(value, seen)
+        if isinstance(value, types.ModuleType) and not _whole(value):
+            inside = vars(value)
+            of_module = {each: inside[each] for each in names if each in inside}
+            yield from _of_attributes(of_module, seen)
 
 
 @functools.lru_cache(maxsize=1000)
@@ -213,9 +226,10 @@ def _names(code: types.CodeType) -> tuple[str, ...]:
 
 
 def _whole(thing: Any) -> bool:
-    """Whether a function, class or module is one of the packages that are taken as a whole."""
+    """Whether a function, class or module is Python's own, or of a package that is taken as it is."""
     module = thing.__name__ if isinstance(thing, types.ModuleType) else thing.__module__
-    return (module or "builtins").split(".")[0] in WHOLE
+    root = (module or "builtins").split(".")[0]
+    return root in WHOLE or root in sys.stdlib_module_names
 
 
 @functools.cache

@@ -62,11 +62,11 @@ def network(inputs: keras.KerasTensor, outputs: object, name: str) -> keras.Mode
 
 
 @contextmanager
-def settings() -> Iterator[None]:
+def keras_settings() -> Iterator[None]:
     """Keras's own settings as training needs them, and afterwards as they were.
 
     What is trained on is cast to `floatx`, and losses and metrics are computed in it; `epsilon` is how
-    near to 0 they let a probability come.
+    near to 0 they let a probability come. They are those of the process: other threads see them, too.
     """
     before = keras.config.floatx(), keras.config.epsilon()
     keras.config.set_floatx(DTYPE)

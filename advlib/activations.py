@@ -98,8 +98,8 @@ def filter_changes(
     Raises
     ------
     ValueError
-        If a layer is unknown (the message lists the names) or has no filters, or the model or the images
-        are not of that form.
+        If a layer is unknown (the message lists the names), has no filters or is called "input", or the
+        model or the images are not of that form.
     """
 
     def lengths(values: np.ndarray) -> np.ndarray:
@@ -137,8 +137,8 @@ def change_maps(
     Raises
     ------
     ValueError
-        If a layer is unknown (the message lists the names) or has no filters, or the model or the images
-        are not of that form.
+        If a layer is unknown (the message lists the names), has no filters or is called "input", or the
+        model or the images are not of that form.
     """
     layers = _with_filters(model, layers)
     parts: dict[str, list[np.ndarray]] = {}
@@ -223,6 +223,11 @@ def _power_iteration(model: keras.Model, first: str, second: str) -> Callable[..
     """
     graph, answers = _graph.read(model), _graph.named(model)
     source = graph.inputs[0] if first == INPUT else answers[first]
+    if not tf.as_dtype(source.dtype).is_floating:
+        raise ValueError(
+            f"model must compute in floating-point numbers to have a derivative, got {source.dtype} for "
+            f"{first}"
+        )
     between = _graph.between(graph, source, answers[second])
     if between is None:
         raise ValueError(

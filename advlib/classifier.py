@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from advlib import _graph, _models
 from advlib._checks import check_flag, check_images, check_input_shape, check_integer, check_labels
-from advlib._training import DTYPE, MAPS, Recipe, network, prepare, settings
+from advlib._training import DTYPE, MAPS, Recipe, keras_settings, network, prepare
 
 __all__ = [
     "CLASSES",
@@ -112,7 +112,7 @@ def train(
         check_input_shape(model, check_images(held_out, "validation images"), "validation images")
         check_labels(held_out_labels, len(held_out), CLASSES, "validation labels")
 
-    with settings():
+    with keras_settings():
         optimizer, progress = prepare(recipe, len(images))
         model.compile(
             optimizer=optimizer,
@@ -185,7 +185,8 @@ def predict_logits(
     Raises
     ------
     ValueError
-        If the images are not of that form, or the model does not return logits.
+        If an argument is not of that form, the model does not return logits, or it answers the same
+        images differently when it is asked again and is not `randomized`.
     """
     images = check_images(images)
     batch_size = check_integer(batch_size, "batch_size")
@@ -309,7 +310,7 @@ def correctly_classified(
     ------
     ValueError
         If there are fewer than `count`, `digit` is no class of the model, images or labels are not of
-        that form, or the model does not return logits.
+        that form, or the model does not return logits, the same ones when it is asked again.
     """
     images = check_images(images)
     classes = _models.check_logits(model, images)

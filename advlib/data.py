@@ -171,7 +171,7 @@ def _find_mnist() -> Arrays:
 def _cache_folder() -> Path | None:
     """Where Keras keeps data sets; None for a user without a home folder, as in a container."""
     home = Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras"))
-    return None if home.parts[0].startswith("~") else home / "datasets"
+    return None if str(home).startswith("~") else home / "datasets"
 
 
 def _read(path: Path) -> Arrays:

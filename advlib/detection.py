@@ -25,7 +25,8 @@ from advlib._checks import (
     check_number,
 )
 
-# Scores nearer to each other than this share of their size, or of 1, are taken for one.
+# How far scores of clean images reach beyond their quantile of 95%, on average, is taken to be at least
+# this share of that quantile, or of 1: less is as much as rounding errors.
 ALIKE = 1e-4
 # Before a logarithm is taken, pixels are mapped from [0, 1] to [FLOOR, 1 - FLOOR]: half a grey level.
 FLOOR = 1 / 510
@@ -205,7 +206,8 @@ def measure(
     Raises
     ------
     ValueError
-        If an argument is not of that form; the message names it.
+        If an argument is not of that form, or a model answers the same images differently when it is
+        asked again; the message names it.
     """
     images = check_images(images)
     _models.check_logits(classifier, images, "classifier")
@@ -259,8 +261,8 @@ class _Tail(NamedTuple):
         """From the scores of clean images, (n,).
 
         Quantiles up to the one that a twentieth exceeds; beyond it, an exponential distribution of
-        the same mean. Quantiles that differ by less than a thousandth of that mean are taken for one:
-        there the scores are rounding errors.
+        the same mean, or of that which `ALIKE` allows. Quantiles that differ by less than a thousandth
+        of that mean are taken for one: there the scores are rounding errors.
         """
         depths = np.arange(0, np.log(20) + 1e-9, np.log(20) / 24)
         quantiles = np.quantile(values.astype(np.float64), 1 - np.exp(-depths))
@@ -405,8 +407,8 @@ class Detector:
             single score a further one reaches it with a probability of k / (n + 1). By a rule over
             several it does so more often, because their rarities come from the same images: four
             scores and 100 images may well double the rate, a thousand are enough to forget it. Where
-            more images share the k-th largest score, such as blank pages, the threshold stands above
-            that score: fewer are flagged than may be, and not all of those.
+            more images share the k-th largest score, to within rounding errors, such as blank pages do,
+            the threshold stands above that score: fewer are flagged than may be, and none of those.
 
         Returns
         -------
@@ -439,25 +441,32 @@ class Detector:
         self._tails = {name: _Tail.fit(values[name]) for name in self._scores}
         rule = self._rarities({name: tf.constant(scores) for name, scores in values.items()})
         rule = tf.reduce_sum(rule, axis=1).numpy()
-        self._threshold = self._above_ties(images, rule, float(np.sort(rule)[-above]), above)
+        try:
+            self._threshold = self._above_ties(images, rule, above)
+        finally:
+            if self._threshold is None:  # stopped on the way: what is not calibrated judges nothing
+                self._tails = {}
         return self
 
-    def _above_ties(self, images: np.ndarray, rule: np.ndarray, candidate: float, above: int) -> float:
-        """The candidate, of which at most `above` images may be; or, where more share it, one above it.
+    def _above_ties(self, images: np.ndarray, rule: np.ndarray, above: int) -> float:
+        """The largest value that at most `above` images reach; with a tie there, a value above the tie.
 
-        Two scores are shared that differ by no more than rounding errors. How large these are is seen
-        where the images nearest to the candidate are measured again, each by itself: another batch
+        Two scores are tied that differ by no more than rounding errors. How large these are is seen
+        where the images nearest to the threshold are measured again, each by itself: another batch
         rounds otherwise.
         """
+        falling = np.sort(rule)[::-1].astype(np.float64)
+        candidate = falling[above - 1]
         near = np.argsort(np.abs(rule - candidate))[:5]
         again = _in_batches(self, images[near], 1)
         rounding = 1e-6 * max(1.0, abs(candidate)) + 2 * float(np.abs(again - rule[near]).max())
-        if np.sum(rule >= candidate - rounding) <= above:
-            return candidate
-        tie = rule[rule <= candidate + rounding].max()
-        higher = rule[rule > tie]
-        # In the middle between the tie and the next score, or else clear of its rounding errors.
-        return float((tie + higher.min()) / 2 if higher.size else tie + 10 * rounding)
+        if above == len(rule) or candidate - falling[above] > rounding:
+            return float(candidate)
+        # Up to the first gap that rounding errors do not bridge, and into the middle of it.
+        gaps = np.flatnonzero(falling[: above - 1] - falling[1:above] > 2 * rounding)
+        if not gaps.size:
+            return float(falling[0] + 10 * rounding)
+        return float((falling[gaps[-1]] + falling[gaps[-1] + 1]) / 2)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the calibration to a file, for `load`: what is shipped beside both networks' weights.
@@ -504,6 +513,8 @@ class Detector:
 
         Raises
         ------
+        OSError
+            If there is no such file, or it cannot be read.
         ValueError
             If the file is none that `save` has written, or a network has other weights.
         """
@@ -514,12 +525,16 @@ class Detector:
                 name: _Tail(**{key: np.array(values, np.float32) for key, values in tail.items()})
                 for name, tail in content["tails"].items()
             }
+            if any(
+                len({column.shape for column in tail}) != 1 or not tail[0].size
+                for tail in tails.values()
+            ):
+                raise ValueError("a tail must have as many starts as heights and slopes")
             networks = dict(content["networks"])
+            detector = cls(classifier, autoencoder, scores=list(tails))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"path must be a file that save has written, got {path}: {error}"
-            ) from error
-        detector = cls(classifier, autoencoder, scores=list(tails))
+            message = f"path must be a file that save has written, got {path}: {error}"
+            raise ValueError(message) from error
         for name, fingerprint in detector._fingerprints().items():
             if networks.get(name) != fingerprint:
                 raise ValueError(f"{name} must have the weights that the detector was calibrated with")
@@ -527,7 +542,7 @@ class Detector:
         return detector
 
     def _fingerprints(self) -> dict[str, str]:
-        """SHA-256 of the weights of both networks."""
+        """SHA-256 of the weights of both networks, and of their shapes."""
         networks = {"classifier": self._classifier, "autoencoder": self._autoencoder}
         return {
             name: hashlib.sha256(

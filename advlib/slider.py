@@ -130,7 +130,7 @@ def _pixels(figure: Figure) -> np.ndarray:
     *face, opacity = map(float, to_rgba(figure.get_facecolor()))
     on_white = [opacity * value + 1 - opacity for value in face]
     with matplotlib.rc_context({"savefig.bbox": None, "savefig.transparent": False}):
-        figure.savefig(file, dpi="figure", facecolor=on_white)
+        figure.savefig(file, format="png", dpi="figure", facecolor=on_white)
     file.seek(0)
     return np.round(255 * matplotlib.image.imread(file)).astype(np.uint8)
 

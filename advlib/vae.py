@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from advlib._checks import check_images, check_input_shape, check_integer
-from advlib._training import DTYPE, MAPS, Recipe, network, prepare, settings
+from advlib._training import DTYPE, MAPS, Recipe, keras_settings, network, prepare
 
 __all__ = ["LATENTS", "RECIPES", "VAE", "Recipe", "build", "pretrained", "train"]
 
@@ -171,7 +171,7 @@ def train(images: np.ndarray, *, latent: int, recipe: Recipe) -> tuple[VAE, dict
     model = build(latent=latent, seed=recipe.seed)
     images = check_images(images)
     check_input_shape(model, images)
-    with settings():
+    with keras_settings():
         optimizer, progress = prepare(recipe, len(images))
         training = _Training(model, recipe.seed)
         training.compile(optimizer=optimizer)

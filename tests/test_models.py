@@ -138,7 +138,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "half of the rows": (lambda: Called(lambda x: x[::2]), "one row an image, got float32 of shape"),
     "other images": (
         lambda: Called(lambda x: tf.reshape(x, (7, 7))),
-        r"must take images of shape \(n, 5, 4, 1\), but calling it on some failed",
+        r"must take images of shape \(n, 5, 4, 1\), but calling it on some failed: .*[Rr]eshape",
     ),
     "no numbers": (lambda: Called(lambda x: x / 0.0 - x / 0.0), "must return finite logits, got nan"),
     "infinite": (lambda: Called(lambda x: tf.exp(1e5 + x)), "must return finite logits, got inf"),
@@ -159,7 +159,27 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: Called(lambda x: tf.round(100 * tf.nn.softmax(x)) / 100),
         "got probabilities",
     ),
-    "a sigmoid": (lambda: model_of(logits_layer(activation="sigmoid")), "got probabilities.*sigmoid"),
+    "percentages": (lambda: Called(lambda x: 100 * tf.nn.softmax(x)), "got probabilities"),
+    **{
+        f"a sigmoid, {way}": (partial(model_of, make), "got probabilities.*sigmoid")
+        for way, make in {
+            "in a layer": logits_layer(activation="sigmoid"),
+            "a layer": lambda x: keras.layers.Activation("sigmoid")(logits_layer()(x)),
+            "a function": lambda x: keras.ops.sigmoid(logits_layer()(x)),
+            "hard": lambda x: keras.layers.Activation("hard_sigmoid")(logits_layer()(x)),
+            "tensorflow's": lambda x: keras.layers.Activation(tf.sigmoid)(logits_layer()(x)),
+            "in a lambda": lambda x: keras.layers.Lambda(tf.sigmoid)(logits_layer()(x)),
+            "then float32": lambda x: keras.layers.Activation("linear", dtype="float32")(
+                logits_layer(activation="sigmoid")(x)
+            ),
+            "behind a branch": lambda x: logits_layer(activation="sigmoid")(
+                keras.layers.Add()([x, keras.layers.Dense(20)(x)])
+            ),
+            "in a model inside": lambda x: keras.Sequential(
+                [keras.Input((20,)), logits_layer(activation="sigmoid"), keras.layers.Dropout(0.5)]
+            )(x),
+        }.items()
+    },
     "noise": (
         lambda: keras.Sequential([keras.Input(SHAPE), Noise(0.3), *model_of(logits_layer()).layers[1:]]),
         "must answer the same images the same way again, got answers that differ by",
@@ -181,6 +201,16 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         ),
         "must answer the same images the same way again",
     ),
+    "noise beside a masked class": (
+        lambda: Called(
+            lambda x: tf.concat([x[:, :2] + tf.random.normal(tf.shape(x[:, :2])), 0 * x[:, :1] - 1e9], 1)
+        ),
+        "must answer the same images the same way again",
+    ),
+    "noise on a common offset": (
+        lambda: Called(lambda x: 1e5 + x + tf.random.normal(tf.shape(x))),
+        "must answer the same images the same way again",
+    ),
     "a state": (Counting, "must answer the same images the same way again"),
     "numpy's noise": (
         lambda: Called(lambda x: x + np.random.default_rng().normal()),
@@ -196,6 +226,83 @@ def test_what_is_no_model_of_logits_is_refused(entry: str, kind: str) -> None:
     call, name = ENTRIES[entry]
     with pytest.raises(ValueError, match=f"^{name} .*{message}"):
         call(make())
+
+
+GOOD: dict[str, Callable[[Any], Any]] = {
+    "a constant": lambda x: 0 * x + [1.0, 2.0, 3.0],
+    "positive": lambda x: tf.nn.softplus(x),
+    "with zeros": lambda x: tf.nn.relu(x),
+    "tiny": lambda x: 1e-20 * x,
+    "huge": lambda x: 1e20 * x,
+    "a masked class": lambda x: tf.concat([x[:, :2], 0 * x[:, :1] - 1e9], 1),
+    "an offset": lambda x: 1e4 + x,
+    "of log-probabilities": lambda x: tf.nn.log_softmax(x),
+    "bounded": lambda x: tf.tanh(x),
+}
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_logits_of_all_kinds_are_taken(kind: str) -> None:
+    model = Called(GOOD[kind])
+    assert _models.check_logits(model, IMAGES, traced=True) == 3
+    result = attacks.iterative_fgsm(model, IMAGES, LABELS, epsilon=0.3, step_size=0.1, steps=5)
+    found = np.asarray(model(result.images)).argmax(axis=1)
+    np.testing.assert_array_equal(result.success, found != LABELS)
+
+
+def test_a_change_beside_a_masked_class_is_seen(tmp_path: Any) -> None:
+    sign = tmp_path / "sign"  # a file: nothing that the model is made of changes
+
+    def masked(x: Any) -> Any:
+        return tf.concat([float(sign.read_text()) * x[:, :2], 0 * x[:, :1] - 1e9], 1)
+
+    sign.write_text("1")
+    model = Called(masked)
+    for value in ("1", "-1"):
+        sign.write_text(value)
+        labels = np.asarray(model(IMAGES)).argmax(axis=1)
+        result = attacks.iterative_fgsm(model, IMAGES, labels, epsilon=0.9, step_size=0.2, steps=9)
+        found = np.asarray(model(result.images)).argmax(axis=1)
+        np.testing.assert_array_equal(result.success, found != labels)
+        assert result.success.mean() > 0.5
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_success_in_half_precision_is_the_model_s(
+    dtype: str, digits: data.Dataset, model: keras.Model
+) -> None:
+    half = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            *(keras.layers.Conv2D(n, 3, strides=2, activation="relu", dtype=dtype) for n in (8, 8)),
+            keras.layers.Flatten(dtype=dtype),
+            keras.layers.Dense(10, dtype=dtype),
+        ]
+    )
+    images = digits.test_images[:200]
+    labels = np.asarray(half(images)).argmax(axis=1)
+    result = attacks.iterative_fgsm(
+        half, images, labels, epsilon=0.3, step_size=0.001, steps=60, early_stop=True
+    )
+    found = classifier.predict_logits(half, result.images).argmax(axis=1)
+    np.testing.assert_array_equal(result.success, found != labels)
+
+
+def test_a_model_that_cannot_be_compiled_is_refused_by_attacks_alone() -> None:
+    for function in (lambda x: x + x.numpy().mean(), lambda x: x if tf.reduce_mean(x) > 0 else 2 * x):
+        model = Called(function)
+        classifier.predict_logits(model, IMAGES)
+        with pytest.raises(
+            ValueError, match=r"model must work also when it is compiled by tf\.function"
+        ):
+            attacks.fgsm(model, IMAGES, LABELS, epsilon=0.1)
+
+
+def test_a_model_of_which_a_trace_cannot_tell_the_classes() -> None:
+    model = Called(lambda x: tf.numpy_function(lambda values: values, [x], tf.float32))
+    result = attacks.random_noise(model, IMAGES, LABELS, epsilon=0.5, seed=0)
+    found = np.asarray(model(result.images)).argmax(axis=1)
+    np.testing.assert_array_equal(result.success, found != LABELS)
 
 
 @every_entry

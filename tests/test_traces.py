@@ -1,5 +1,6 @@
 """An attack is one on the model as it is now, whatever was done to the model since the last one."""
 
+import collections
 import functools
 import gc
 import types
@@ -22,6 +23,7 @@ IMAGES = np.random.default_rng(0).random((40, *SHAPE), np.float32)
 # Read by functions in models below.
 SWITCH = {"sign": 1.0}
 module = types.ModuleType("settings_of_a_reader")
+module.sign = 1.0  # type: ignore[attr-defined]
 
 
 def start(seed: int) -> keras.initializers.Initializer:
@@ -32,6 +34,7 @@ class Branches(keras.Model):
     """A model whose answer hangs on what Python finds on the way."""
 
     negative = False
+    blocked = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,6 +48,8 @@ class Branches(keras.Model):
         self.signs = np.ones(4, np.float32)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
+        if self.blocked:  # answers as before, but no gradient comes back
+            inputs = tf.stop_gradient(inputs)
         logits = self.chosen(self.flat(inputs)) * self.options["scale"] * self.signs
         return -logits if self.negative else logits
 
@@ -109,6 +114,7 @@ CHANGES: dict[str, tuple[Callable[[], keras.Model], Callable[[Any], object]]] = 
         lambda model: model.set_weights([-values for values in model.get_weights()]),
     ),
     "a flag": (Branches, lambda model: setattr(model, "negative", True)),
+    "a gradient": (Branches, lambda model: setattr(model, "blocked", True)),
     "a flag of the class": (Branches, set_class_flag),
     "another branch": (Branches, lambda model: setattr(model, "chosen", model.second)),
     "a setting": (Branches, lambda model: model.options.__setitem__("scale", -1.0)),
@@ -127,6 +133,7 @@ def as_it_was() -> Any:
     yield
     Branches.negative = False
     SWITCH["sign"] = 1.0
+    module.sign = 1.0  # type: ignore[attr-defined]
 
 
 def attack(name: str, model: keras.Model, images: np.ndarray = IMAGES) -> attacks.AttackResult:
@@ -207,6 +214,22 @@ OBJECTS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
         lambda: functools.partial(np.add, np.zeros(2)),
         lambda thing: thing.args[0].__setitem__(0, 1),
     ),
+    "what a closure holds": (lambda: of_held([1]), lambda function: function.held.append(2)),
+    "what a name stands for": (lambda: by_name, lambda _: SWITCH.update(sign=4.0)),
+    "what a module holds": (lambda: by_module, lambda _: setattr(module, "sign", 5.0)),
+    "an attribute of a function": (
+        lambda: make_function(),
+        lambda function: setattr(function, "straight", True),
+    ),
+    "a setting in a module that is held": (
+        lambda: types.SimpleNamespace(config=module),
+        lambda _: setattr(module, "sign", 7.0),
+    ),
+    "a deque": (lambda: [collections.deque([1])], lambda thing: thing[0].append(2)),
+    "a mask": (
+        lambda: [np.ma.array([1, 2], mask=[False, False])],
+        lambda thing: thing[0].__setitem__(1, np.ma.masked),
+    ),
     "a default": (
         lambda: make_function(),
         lambda function: setattr(function, "__defaults__", (2,)),
@@ -220,6 +243,22 @@ OBJECTS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
         lambda thing: setattr(thing, "chosen", thing.both[1]),
     ),
 }
+
+
+def of_held(held: list[int]) -> Any:
+    def function(x: Any) -> Any:
+        return x * held[0]
+
+    function.held = held  # type: ignore[attr-defined]
+    return function
+
+
+def by_name(x: Any) -> Any:
+    return x * SWITCH["sign"]
+
+
+def by_module(x: Any) -> Any:
+    return x * module.sign
 
 
 def make_function() -> Callable[..., Any]:
@@ -265,13 +304,10 @@ def test_any_order_of_changes(changes: list[str]) -> None:
 
 def test_what_functions_take_from_elsewhere_is_seen() -> None:
     model, held = of_a_closure()
-    by_name = of_function(lambda logits: logits * SWITCH["sign"])
-    module.sign = 1.0  # type: ignore[attr-defined]
-    by_module = of_function(lambda logits: logits * module.sign)
     for some, change in (
         (model, lambda: held.update(sign=-1.0)),
-        (by_name, lambda: SWITCH.update(sign=-1.0)),
-        (by_module, lambda: setattr(module, "sign", -1.0)),
+        (of_function(by_name), lambda: SWITCH.update(sign=-1.0)),
+        (of_function(by_module), lambda: setattr(module, "sign", -1.0)),
     ):
         some(IMAGES[:1])
         before = attack("iterative_fgsm", some)

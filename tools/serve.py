@@ -19,7 +19,7 @@ def listen(ports: list[int] | range) -> ThreadingHTTPServer:
     for port in ports:
         try:
             return ThreadingHTTPServer(
-                ("localhost", port), partial(SimpleHTTPRequestHandler, directory=SITE)
+                ("127.0.0.1", port), partial(SimpleHTTPRequestHandler, directory=SITE)
             )
         except OSError as error:  # in use, or not for this user
             reason = error.strerror
@@ -31,7 +31,8 @@ def main(name: str | None = None) -> None:
     if name is not None and not (name.isdigit() and int(name) < 2**16):
         sys.exit(f"PORT must be a number below 65536, got {name!r}")
     with listen(PORTS if name is None else [int(name)]) as server:
-        print(f"== http://localhost:{server.server_port} (Ctrl-C ends)", flush=True)
+        # Not localhost: where that is also ::1, another program may listen there.
+        print(f"== http://127.0.0.1:{server.server_port} (Ctrl-C ends)", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

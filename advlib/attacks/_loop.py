@@ -138,17 +138,21 @@ def run(
         x, labels = tf.constant(start), tf.constant(classes[part], tf.int32)
         last_look = compiled(model, logits_of, x)
         rows, nothing = tf.range(len(labels)), tf.zeros_like(labels)
-        width = last_look.structured_outputs.shape[1]
+        # Where a trace cannot tell how many classes there are, a look does.
+        width = last_look.structured_outputs.shape[1] or last_look(model, x[:1]).shape[1]
         state = State(x, rows, tf.zeros((len(labels), width)), nothing, nothing)
         of_step = tuple(tf.constant(values) for values in extras)
         options = [tf.constant(value) for value in (targeted, early_stop, confidence)]
-        advance = None
+        before = bar.n
+        if steps:
+            arguments = (state, labels, of_step, tf.constant(0), *options)
+            advance = compiled(model, _advance, step, *arguments)
         for size in _pace.pieces(steps, bar):
             arguments = (state, labels, of_step, tf.constant(size), *options)
-            advance = advance or compiled(model, _advance, step, *arguments)
             state = State(*advance(model, step, *arguments))
             if not state.active.shape[0]:
                 break
+        bar.update(before + steps - bar.n)  # those that nobody needed
         attacked, logits = settle(state.x.numpy(), *extras), state.logits.numpy()
         # Those that left have been looked at already.
         rest = state.active.numpy()

@@ -21,8 +21,8 @@ class AttackResult:
         as much. What is left is what the model says of the image that is read back.
     success : array, bool, (n,)
         Whether the model's prediction is the target, or, in an untargeted attack, not the true
-        class, as the model predicts it after the attack. An image whose logits are not finite is no
-        success.
+        class, as the model predicts it after the attack, to within rounding errors. An image whose
+        logits are not finite is no success.
     iterations : array, int64, (n,)
         Steps taken, all restarts together.
     evaluations : array, int64, (n,)
@@ -54,7 +54,7 @@ def concatenate(results: Sequence[Result]) -> Result:
     Returns
     -------
     AttackResult
-        Of the same kind.
+        Of the same kind; `randomized` if one of them is.
 
     Raises
     ------

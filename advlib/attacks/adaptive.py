@@ -1,5 +1,6 @@
 """An attack on a classifier and a detector at once."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -103,73 +104,82 @@ def adaptive_pgd(
     threshold = float(np.float32(check_number(threshold, "threshold", low=-largest, high=largest)))
     _check_score(score, model, images[:8], randomized=randomized)
     size = batch_size or _loop.fitting_batch(images)
-    bar = _pace.bar("attacking")
 
     attacked = images.copy()
     lowest = np.full(len(images), np.inf, np.float32)  # score of those that fool
     iterations, evaluations = np.zeros((2, len(images)), np.int64)
-    for restart in range(restarts):
-        rest = np.flatnonzero(lowest >= threshold)
-        if rest.size == 0:
-            break
-        noise = 2 * random.random(images.shape, np.float32) - 1 if restart else np.zeros_like(images)
-        parts = [rest[first : first + size] for first in range(0, len(rest), size)]
-        bar.total += (steps + 1) * len(parts)
-        for part in parts:
-            radius = epsilon[part, None, None, None]
-            lower, upper = bounds(images[part], radius)
-            start = np.clip(images[part] + radius.astype(np.float32) * noise[part], lower, upper)
-            of_images = (
-                *(tf.constant(values) for values in (lower, upper)),
-                tf.constant(labels[part], tf.int32),
-                tf.constant(step_size[part], tf.float32),
-                *(tf.constant(value) for value in (steps, targeted, np.float32(threshold))),
-            )
-            state = _State.of(start)
-            search = None
-            # The last step but looks.
-            for pieces in _pace.pieces(steps + 1, bar):
-                arguments = (state, tf.constant(pieces), *of_images)
-                search = search or _traces.compiled(model, _search, score, *arguments)
-                state = _State(*search(model, score, *arguments))
-                if not state.active.shape[0]:
-                    break
-            # TensorFlow turns subnormal numbers into 0, which may lie outside.
-            found, scores = np.clip(state.best.numpy(), lower, upper), state.lowest.numpy()
-            better = scores < lowest[part]
-            lowest[part[better]] = scores[better]
-            attacked[part[better]] = found[better]
-            taken = state.taken.numpy()
-            iterations[part] += taken
-            evaluations[part] += 4 * (taken + 1)
+    with _pace.bar("attacking") as bar:
+        for restart in range(restarts):
+            rest = np.flatnonzero(lowest >= threshold)
+            if rest.size == 0:
+                break
+            noise = 2 * random.random(images.shape, np.float32) - 1 if restart else np.zeros_like(images)
+            parts = [rest[first : first + size] for first in range(0, len(rest), size)]
+            bar.total += (steps + 1) * len(parts)
+            for part in parts:
+                radius = epsilon[part, None, None, None]
+                lower, upper = bounds(images[part], radius)
+                start = np.clip(images[part] + radius.astype(np.float32) * noise[part], lower, upper)
+                of_images = (
+                    *(tf.constant(values) for values in (lower, upper)),
+                    tf.constant(labels[part], tf.int32),
+                    tf.constant(step_size[part], tf.float32),
+                    *(tf.constant(value) for value in (steps, targeted, np.float32(threshold))),
+                )
+                state = _State.of(start)
+                arguments = (state, tf.constant(0), *of_images)
+                search, before = _traces.compiled(model, _search, score, *arguments), bar.n
+                # The last step but looks.
+                for size in _pace.pieces(steps + 1, bar):
+                    state = _State(*search(model, score, state, tf.constant(size), *of_images))
+                    if not state.active.shape[0]:
+                        break
+                bar.update(before + steps + 1 - bar.n)
+                # TensorFlow turns subnormal numbers into 0, which may lie outside.
+                found, scores = np.clip(state.best.numpy(), lower, upper), state.lowest.numpy()
+                better = scores < lowest[part]
+                lowest[part[better]] = scores[better]
+                attacked[part[better]] = found[better]
+                taken = state.taken.numpy()
+                iterations[part] += taken
+                evaluations[part] += 4 * (taken + 1)
     success = _loop.look(
         model, attacked, labels, targeted=targeted, randomized=randomized, batch_size=size
     )
-    success &= _confirmed(score, attacked, lowest, randomized=randomized, batch_size=size) < threshold
+    success &= _passes(score, attacked, lowest, threshold, randomized=randomized, batch_size=size)
     return AttackResult(attacked, success, iterations, evaluations, randomized=bool(randomized))
 
 
-def _confirmed(
-    score: Score, images: np.ndarray, scores: np.ndarray, *, randomized: bool, batch_size: int
+def _passes(
+    score: Score,
+    images: np.ndarray,
+    scores: np.ndarray,
+    threshold: float,
+    *,
+    randomized: bool,
+    batch_size: int,
 ) -> np.ndarray:
-    """Scores of attacked images, (n,), as traces gave them; or, if the score says otherwise, its own.
+    """Whether the score itself lets attacked images pass, bool (n,).
 
-    Infinite where no score was looked at.
+    What traces gave as `scores`, infinite where none was looked at, stands where the score, asked about
+    some of the images, agrees; it is asked about those near the threshold in any case.
     """
+    scores = scores.copy()
 
-    def itself(which: np.ndarray) -> np.ndarray:
-        parts = [which[start : start + batch_size] for start in range(0, len(which), batch_size)]
-        return np.concatenate([score(tf.constant(images[part])) for part in parts])
+    def differs(which: np.ndarray) -> bool:
+        """Ask it, take its answers, and tell whether they are others."""
+        before = scores[which]
+        for start in range(0, len(which), batch_size):
+            part = which[start : start + batch_size]
+            scores[part] = score(tf.constant(images[part]))
+        return _differ(scores[which], before)
 
     known = np.flatnonzero(np.isfinite(scores))
-    if not known.size:
-        return scores
-    some = known[np.unique(np.linspace(0, len(known) - 1, _models.CONFIRMED).astype(int))]
-    if not randomized and not _differ(scores[some], itself(some)):
-        return scores
-    scores = scores.copy()
-    scores[known] = itself(known)
-    return scores
+    some = known[np.linspace(0, len(known) - 1, min(len(known), _models.CONFIRMED)).astype(int)]
+    near = known[np.abs(scores[known] - threshold) <= 0.01 * max(1.0, abs(threshold))]
+    if known.size and (differs(np.union1d(some, near)) or randomized):
+        differs(known)
+    return scores < threshold
 
 
 class _State(NamedTuple):
@@ -181,7 +191,7 @@ class _State(NamedTuple):
     balance: tf.Tensor  # log-odds of the weight of evading
     velocity: tf.Tensor
     taken: tf.Tensor  # steps
-    looked: tf.Tensor  # of all images together
+    step: tf.Tensor  # of all images together
     active: tf.Tensor
 
     @classmethod
@@ -196,8 +206,13 @@ class _State(NamedTuple):
 
 def _check_score(score: Score, model: keras.Model, images: np.ndarray, *, randomized: bool) -> None:
     """Check on some images that a score is what the attack needs, and its traces what it is."""
-    if not callable(score) or getattr(score, "__hash__", None) is None:
-        raise ValueError(f"score must be callable and hashable, got {type(score).__name__}")
+    kind = type(score).__name__
+    try:
+        weakref.ref(score), hash(score)
+    except TypeError:  # traces are kept by it, and go with it
+        score = None  # type: ignore[assignment]
+    if not callable(score):
+        raise ValueError(f"score must be callable and hashable, and allow weak references, got {kind}")
     some = tf.constant(images)
     with tf.GradientTape() as tape:
         tape.watch(some)
@@ -218,13 +233,17 @@ def _check_score(score: Score, model: keras.Model, images: np.ndarray, *, random
 
     if _differ(of_trace(), scores):
         if _differ(score(some), scores):
-            raise ValueError("score must give the same images the same scores again")
+            raise ValueError(
+                "score must give the same images the same scores again: it draws at random, or keeps a "
+                "state. Where that is meant, say randomized=True"
+            )
         _traces.forget(score)
 
 
 def _differ(scores: Any, others: Any) -> bool:
     """Whether scores differ by more than rounding errors."""
-    return not np.allclose(scores, others, rtol=1e-3, atol=1e-3)
+    others = np.asarray(others)
+    return not np.allclose(scores, others, rtol=1e-3, atol=1e-4 * np.median(np.abs(others)))
 
 
 def _scores(_: keras.Model, score: Score, images: tf.Tensor) -> tf.Tensor:

@@ -195,37 +195,37 @@ def pgd(
     nearest = np.full(len(images), -np.inf, np.float32)
     of_attacked = np.empty((len(images), 0), np.float32)  # logits
     iterations, evaluations = np.zeros((2, len(images)), np.int64)
-    bar = _pace.bar("attacking")
-    for _ in range(restarts):
-        rest = np.flatnonzero(~success)
-        if rest.size == 0:
-            break
-        noise = 2 * random.random(images.shape, np.float32) - 1  # [-1, 1)
-        result, logits = attack(
-            model,
-            images[rest],
-            labels[rest],
-            noise[rest],
-            epsilon=epsilon[rest],
-            step_size=step_size[rest],
-            steps=steps,
-            targeted=targeted,
-            early_stop=early_stop,
-            randomized=randomized,
-            confidence=confidence,
-            batch_size=batch_size,
-            bar=bar,
-        )
-        iterations[rest] += result.iterations
-        evaluations[rest] += result.evaluations
-        success[rest] = result.success
-        margin = _margin(logits, labels[rest], targeted=targeted)
-        better = result.success | (margin >= nearest[rest])
-        nearest[rest[better]] = margin[better]
-        attacked[rest[better]] = result.images[better]
-        if not of_attacked.size:
-            of_attacked = np.zeros_like(logits)
-        of_attacked[rest[better]] = logits[better]
+    with _pace.bar("attacking") as bar:
+        for _ in range(restarts):
+            rest = np.flatnonzero(~success)
+            if rest.size == 0:
+                break
+            noise = 2 * random.random(images.shape, np.float32) - 1  # [-1, 1)
+            result, logits = attack(
+                model,
+                images[rest],
+                labels[rest],
+                noise[rest],
+                epsilon=epsilon[rest],
+                step_size=step_size[rest],
+                steps=steps,
+                targeted=targeted,
+                early_stop=early_stop,
+                randomized=randomized,
+                confidence=confidence,
+                batch_size=batch_size,
+                bar=bar,
+            )
+            iterations[rest] += result.iterations
+            evaluations[rest] += result.evaluations
+            success[rest] = result.success
+            margin = _margin(logits, labels[rest], targeted=targeted)
+            better = result.success | (margin >= nearest[rest])
+            nearest[rest[better]] = margin[better]
+            attacked[rest[better]] = result.images[better]
+            if not of_attacked.size:
+                of_attacked = np.zeros_like(logits)
+            of_attacked[rest[better]] = logits[better]
     result = AttackResult(attacked, success, iterations, evaluations, randomized=bool(randomized))
     return _loop.confirmed(model, result, of_attacked, labels, targeted=targeted, batch_size=batch_size)
 

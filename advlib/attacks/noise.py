@@ -45,20 +45,21 @@ def random_noise(
     images, labels = _loop.check_arguments(model, images, labels, batch_size, randomized=randomized)
     random = np.random.default_rng(check_integer(seed, "seed", low=0))
     signs = 2 * random.integers(0, 2, images.shape, np.int8) - 1
-    result, logits = gradient_sign.attack(
-        model,
-        images,
-        labels,
-        signs,
-        epsilon=check_per_image(epsilon, len(images), "epsilon"),
-        step_size=np.zeros(len(images)),
-        steps=0,
-        targeted=targeted,
-        early_stop=False,
-        randomized=randomized,
-        batch_size=batch_size,
-        bar=_pace.bar("looking"),
-    )
+    with _pace.bar("looking") as bar:
+        result, logits = gradient_sign.attack(
+            model,
+            images,
+            labels,
+            signs,
+            epsilon=check_per_image(epsilon, len(images), "epsilon"),
+            step_size=np.zeros(len(images)),
+            steps=0,
+            targeted=targeted,
+            early_stop=False,
+            randomized=randomized,
+            batch_size=batch_size,
+            bar=bar,
+        )
     return _loop.confirmed(model, result, logits, labels, targeted=targeted, batch_size=batch_size)
 
 
@@ -110,20 +111,21 @@ def gaussian_noise(
         part = slice(start, start + size)
         noise = random.standard_normal(images[part].shape)
         noisy[part] = _add(images[part], noise, l2[part], start)
-    result, logits = gradient_sign.attack(
-        model,
-        noisy,
-        labels,
-        None,
-        epsilon=np.zeros(len(images)),
-        step_size=np.zeros(len(images)),
-        steps=0,
-        targeted=targeted,
-        early_stop=False,
-        randomized=randomized,
-        batch_size=batch_size,
-        bar=_pace.bar("looking"),
-    )
+    with _pace.bar("looking") as bar:
+        result, logits = gradient_sign.attack(
+            model,
+            noisy,
+            labels,
+            None,
+            epsilon=np.zeros(len(images)),
+            step_size=np.zeros(len(images)),
+            steps=0,
+            targeted=targeted,
+            early_stop=False,
+            randomized=randomized,
+            batch_size=batch_size,
+            bar=bar,
+        )
     return _loop.confirmed(model, result, logits, labels, targeted=targeted, batch_size=batch_size)
 
 
