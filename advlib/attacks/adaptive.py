@@ -164,7 +164,7 @@ def _passes(
     What traces gave as `scores`, infinite where none was looked at, stands where the score, asked about
     some of the images, agrees; it is asked about those near the threshold in any case.
     """
-    scores = scores.copy()
+    scores, rounding = scores.copy(), 1e-4
 
     def differs(which: np.ndarray) -> bool:
         """Ask it, take its answers, and tell whether they are others."""
@@ -172,11 +172,11 @@ def _passes(
         for start in range(0, len(which), batch_size):
             part = which[start : start + batch_size]
             scores[part] = score(tf.constant(images[part]))
-        return _differ(scores[which], before)
+        return _differ(scores[which], before, rounding)
 
     known = np.flatnonzero(np.isfinite(scores))
     some = known[np.linspace(0, len(known) - 1, min(len(known), _models.CONFIRMED)).astype(int)]
-    near = known[np.abs(scores[known] - threshold) <= 0.01 * max(1.0, abs(threshold))]
+    near = known[np.abs(scores[known] - threshold) <= 2 * rounding * abs(threshold)]
     if known.size and (differs(np.union1d(some, near)) or randomized):
         differs(known)
     return scores < threshold
@@ -240,10 +240,10 @@ def _check_score(score: Score, model: keras.Model, images: np.ndarray, *, random
         _traces.forget(score)
 
 
-def _differ(scores: Any, others: Any) -> bool:
-    """Whether scores differ by more than rounding errors."""
+def _differ(scores: Any, others: Any, by: float = 1e-3) -> bool:
+    """Whether scores differ by more than this share of them, or a tenth of it of the others."""
     others = np.asarray(others)
-    return not np.allclose(scores, others, rtol=1e-3, atol=1e-4 * np.median(np.abs(others)))
+    return not np.allclose(scores, others, rtol=by, atol=0.1 * by * np.median(np.abs(others)))
 
 
 def _scores(_: keras.Model, score: Score, images: tf.Tensor) -> tf.Tensor:
