@@ -24,6 +24,7 @@ IMAGES = np.random.default_rng(0).random((40, *SHAPE), np.float32)
 SWITCH = {"sign": 1.0}
 module = types.ModuleType("settings_of_a_reader")
 module.sign = 1.0  # type: ignore[attr-defined]
+module.table = np.zeros(2)  # type: ignore[attr-defined]
 
 
 def start(seed: int) -> keras.initializers.Initializer:
@@ -134,6 +135,7 @@ def as_it_was() -> Any:
     Branches.negative = False
     SWITCH["sign"] = 1.0
     module.sign = 1.0  # type: ignore[attr-defined]
+    module.table = np.zeros(2)  # type: ignore[attr-defined]
 
 
 def attack(name: str, model: keras.Model, images: np.ndarray = IMAGES) -> attacks.AttackResult:
@@ -214,9 +216,16 @@ OBJECTS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
         lambda: functools.partial(np.add, np.zeros(2)),
         lambda thing: thing.args[0].__setitem__(0, 1),
     ),
-    "what a closure holds": (lambda: of_held([1]), lambda function: function.held.append(2)),
+    "what a closure holds": (
+        lambda: of_held([1]),
+        lambda function: function.__closure__[0].cell_contents.append(2),
+    ),
     "what a name stands for": (lambda: by_name, lambda _: SWITCH.update(sign=4.0)),
     "what a module holds": (lambda: by_module, lambda _: setattr(module, "sign", 5.0)),
+    "what an array in a module holds": (
+        lambda: by_module,
+        lambda _: setattr(module, "table", np.ones(2)),
+    ),
     "an attribute of a function": (
         lambda: make_function(),
         lambda function: setattr(function, "straight", True),
@@ -245,12 +254,8 @@ OBJECTS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
 }
 
 
-def of_held(held: list[int]) -> Any:
-    def function(x: Any) -> Any:
-        return x * held[0]
-
-    function.held = held  # type: ignore[attr-defined]
-    return function
+def of_held(held: list[int]) -> Callable[[Any], Any]:
+    return lambda x: x * held[0]
 
 
 def by_name(x: Any) -> Any:
@@ -258,7 +263,7 @@ def by_name(x: Any) -> Any:
 
 
 def by_module(x: Any) -> Any:
-    return x * module.sign
+    return x * module.sign + module.table[0]
 
 
 def make_function() -> Callable[..., Any]:
@@ -386,9 +391,12 @@ class Threshold:
 
     def __init__(self) -> None:
         self.sign = 1.0
+        self.astray = False
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
-        return self.sign * tf.reduce_mean(images, axis=(1, 2, 3))
+        mean = self.sign * tf.reduce_mean(images, axis=(1, 2, 3))
+        # The same score, whose gradient points the other way.
+        return 2 * tf.stop_gradient(mean) - mean if self.astray else mean
 
 
 def adaptive(model: keras.Model, score: Any, **more: Any) -> attacks.AttackResult:
@@ -408,6 +416,15 @@ def test_a_score_that_was_changed_is_evaded_as_it_is_now() -> None:
         assert (means[result.success] < threshold + 1e-6).all()
     means = IMAGES.mean(axis=(1, 2, 3))
     assert first.images.mean() < means.mean() < second.images.mean()
+
+
+def test_a_change_of_a_score_that_only_its_gradient_shows() -> None:
+    model, score, never_used = sequential(), Threshold(), Threshold()
+    before = adaptive(model, score, threshold=0.4)
+    score.astray = never_used.astray = True
+    after, fresh = (adaptive(model, each, threshold=0.4) for each in (score, never_used))
+    np.testing.assert_array_equal(after.images, fresh.images)
+    assert after.success.mean() < before.success.mean()
 
 
 def test_a_score_that_reads_a_file_and_one_that_draws(tmp_path: Any) -> None:
