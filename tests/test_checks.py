@@ -632,4 +632,4 @@ def test_no_memory_goes_with_the_square_of_the_number_of_classes() -> None:
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert most < 50 * 4 * classes  # a row of logits is 80 KB; a square of bits would be 400 MB
+    assert most < 500 * 4 * classes  # a row of logits is 80 KB; a square of bits would be 400 MB
