@@ -247,15 +247,16 @@ def _power_iteration(model: keras.Model, first: str, second: str) -> Callable[..
         for _ in tf.range(iterations):
             size = tf.reshape(lengths(directions), along)
             directions = tf.math.divide_no_nan(directions, size)
-            with tf.GradientTape(persistent=True) as tape:
-                tape.watch(points)
-                outputs = tf.cast(between(points), points.dtype)
-                # The transposed derivative times u is linear in u: its own derivative, transposed, is
-                # the derivative of the layer. TensorFlow's forward mode does not know recurrent layers.
+            # The transposed derivative times u is linear in u: its own derivative, transposed, is the
+            # derivative of the layer. TensorFlow's forward mode does not know recurrent layers.
+            with tf.GradientTape() as of_u:
+                with tf.GradientTape(persistent=True) as tape:
+                    tape.watch(points)
+                    outputs = tf.cast(between(points), points.dtype)
                 u = tf.zeros_like(outputs)
-                tape.watch(u)
+                of_u.watch(u)
                 pulled = tape.gradient(outputs, points, u, unconnected_gradients=zero)
-            pushed = tape.gradient(pulled, u, directions, unconnected_gradients=zero)
+            pushed = of_u.gradient(pulled, u, directions, unconnected_gradients=zero)
             sizes = lengths(pushed)
             directions = tape.gradient(outputs, points, pushed, unconnected_gradients=zero)
         return sizes, directions
