@@ -33,17 +33,19 @@ SETTINGS := $(shell (env | grep -E '^(ADVLIB|KERAS|OMP|PYTEST|TF)_' | sort; \
 	echo "$(ADVLIB_DATASET) $(ADVLIB_DATA_DIR)") | cksum | cut -d' ' -f1)
 PASSED := _build/passed/$(SETTINGS)
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
-# The tests leave this mark where they had to do without MNIST: then they are not counted as passed. It is
-# removed once, before all of them: under make -j, one would remove the mark of another.
-WITHOUT := _build/without-mnist
-FINISH = mkdir -p $(@D) && { test -e $(WITHOUT) || touch $@; }
+CHAPTERS := $(NOTEBOOKS:notebooks/%.ipynb=%)
+PARTS := $(CHAPTERS) unit site
+# The parts that have to be tested: their rules write them down, and all of them run in one go.
+TODO := _build/todo
 
-.PHONY: help book serve test unmarked notebooks notebook text weights lint lock repository colab bench clean
+.PHONY: help book serve test check digits forget notebooks notebook text weights lint lock repository colab bench clean
 
 help:
 	@echo "make book              build the site from the stored outputs"
 	@echo "make serve             build it and serve it on this machine (PORT=8080 names a port)"
 	@echo "make test              unit tests, every notebook, the site"
+	@echo "make check             what changed: format, types, static tests, its unit tests (two minutes)"
+	@echo "make digits            run every notebook on the small digits, without comparing (NAME=02: one)"
 	@echo "make notebooks         execute every notebook again, in order, and store the outputs"
 	@echo "make notebook NAME=01  execute one"
 	@echo "make text NAME=01      take over its text, captions and tags, without executing it"
@@ -83,7 +85,7 @@ _build/assets/katex/katex.min.css: book/package.json book/package-lock.json $(VE
 	@cp _build/npm/node_modules/katex/dist/katex.min.css $@
 
 # What the site takes from the package: the playground's network, ten digits, figures. Of one choice of data at a time.
-$(PASSED)/exports: tools/exports.py $(wildcard advlib/*.py advlib/weights/classifier*) $(VENV)/installed
+$(PASSED)/exports: tools/exports.py $(PACKAGE) $(VENV)/installed
 	@echo "== Exporting the network for the playground"
 	@rm -f _build/passed/*/exports
 	@mkdir -p $(@D)
@@ -105,30 +107,36 @@ serve: book
 
 # --- tests ----------------------------------------------------------------------------------------
 
-test: $(PASSED)/unit $(NOTEBOOKS:notebooks/%.ipynb=$(PASSED)/%) $(PASSED)/site
-	@if test -e $(WITHOUT); \
+test: $(PARTS:%=$(PASSED)/%)
+	@if test -e $(TODO); then $(BIN)/python tools/run_tests.py $(PASSED) $$(sort -u $(TODO)) || exit 1; fi
+	@if test -e _build/without-mnist; \
 	then echo "What could be tested without MNIST passed; the numbers of the notebooks were not compared."; \
 	else echo "All tests passed. Without a change they are not run again; make clean forgets that."; fi
 
-unmarked:
-	@rm -f $(WITHOUT)
+# Once, before anything is written down: under make -j the rules below run at the same time.
+forget:
+	@rm -f $(TODO) _build/without-mnist
+
+NOTE = mkdir -p _build && echo $(@F) >> $(TODO)
 
 $(PASSED)/unit: $(VENV)/installed $(PACKAGE) $(BOOK) $(wildcard notebooks/*.md tests/* tests/*/* tools/*.py) \
-		README.md | unmarked
-	@echo "== Unit and property tests"
-	@# Two processes; each file's tests in one of them, and chapters one by one: tests/conftest.py.
-	@$(PYTEST) --numprocesses 2 --dist loadgroup tests --ignore tests/test_site.py
-	@$(FINISH)
+		README.md Makefile | forget
+	@$(NOTE)
 
-$(PASSED)/%: notebooks/%.ipynb $(VENV)/installed $(PACKAGE) tests/nbval_rules.py | unmarked
-	@echo "== Notebook $*"
-	@TQDM_DISABLE=1 $(PYTEST) -p tests.nbval_rules --nbval-lax --nbval-current-env --nbval-cell-timeout=600 $<
-	@$(FINISH)
+$(CHAPTERS:%=$(PASSED)/%): $(PASSED)/%: notebooks/%.ipynb notebooks/%.md \
+		$(VENV)/installed $(PACKAGE) tests/nbval_rules.py tools/prose.py | forget
+	@$(NOTE)
 
-$(PASSED)/site: _build/html/built $(wildcard tests/test_site.py tests/conftest.py tools/repository.py)
-	@echo "== The built site"
-	@$(PYTEST) tests/test_site.py
-	@mkdir -p $(@D) && touch $@
+$(PASSED)/site: _build/html/built $(wildcard tests/*site*.py) tests/conftest.py tools/repository.py | forget
+	@$(NOTE)
+
+check: $(VENV)/installed
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python tools/changed.py check
+
+digits: $(VENV)/installed
+	@ADVLIB_DATASET=digits $(BIN)/python tools/run_tests.py _build/passed/digits \
+		$(if $(NAME),$(basename $(notdir $(foreach name,$(NAME),$(wildcard notebooks/$(name)*.ipynb)))),$(CHAPTERS))
 
 # --- for maintainers ------------------------------------------------------------------------------
 
@@ -142,7 +150,7 @@ text: $(VENV)/installed
 	@$(BIN)/python tools/notebooks.py --text "$(NAME)"
 
 weights: $(VENV)/installed
-	@$(BIN)/python tools/weights.py
+	@$(BIN)/python tools/weights.py "$(NAME)"
 
 lint: $(VENV)/installed
 	@echo "== Format, code, types, pairs"

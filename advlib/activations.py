@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from advlib import _graph, _pace
 from advlib._checks import check_images, check_input_shape, check_integer, check_same_shape
-from advlib.classifier import extractor
+from advlib.networks import extractor
 
 # The name of the images themselves among the layers.
 INPUT = "input"

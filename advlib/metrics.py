@@ -55,8 +55,11 @@ class Proportion:
         return _wilson(self.value, self.effective or self.total)
 
     def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.value:.2%} [{low:.2%}, {high:.2%}] of {self.total:,}"
+        return f"{self:.2%} of {self.total:,}"
+
+    def __format__(self, spec: str) -> str:
+        """Share and interval in a format of floats, `f"{share:.1%}"`; without one as `str` has it."""
+        return _with_interval(self, spec) if spec else str(self)
 
 
 def _wilson(share: float, cases: float) -> tuple[float, float]:
@@ -144,8 +147,16 @@ class Mean:
         if high - low > 1e-6 * abs(self.value):
             decimals = min(1 - math.floor(math.log10(high - low)), max(3, figures))
         decimals = max(0, decimals)
-        text = f"{self.value:,.{decimals}f}"
-        return text if math.isnan(low) else f"{text} [{low:,.{decimals}f}, {high:,.{decimals}f}]"
+        return _with_interval(self, f",.{decimals}f")
+
+    def __format__(self, spec: str) -> str:
+        """Mean and interval in a format of floats, `f"{mean:.1f}"`; without one as `str` has it."""
+        return _with_interval(self, spec) if spec else str(self)
+
+
+def _with_interval(record: Proportion | Mean, spec: str) -> str:
+    value, (low, high) = format(record.value, spec), record.interval
+    return value if math.isnan(low) else f"{value} [{low:{spec}}, {high:{spec}}]"
 
 
 def mean(values: np.ndarray, groups: np.ndarray | None = None) -> Mean:

@@ -203,7 +203,7 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     Parameters
     ----------
     history : mapping with `loss`, `accuracy`, `val_loss`, `val_accuracy`, one value per epoch
-        As `classifier.train` returns it when it is given validation digits.
+        As Keras's `fit` or `training.train` gives it with validation digits.
 
     Returns
     -------

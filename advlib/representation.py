@@ -39,7 +39,7 @@ def clusters(points: np.ndarray, labels: np.ndarray, *, classes: int = 10) -> Cl
     Parameters
     ----------
     points : array, float, (n, d)
-        For instance logits, from `classifier.predict_logits`.
+        For instance logits, from `networks.predict_logits`.
     labels : array, integer, (n,)
         Their classes, from 0 to `classes` - 1.
     classes : int

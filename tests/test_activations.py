@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from advlib import activations, attacks, classifier, data
+from advlib import activations, attacks, data, networks
 from tests.models import convolutional
 
 LAYERS = ["conv1", "conv2", "conv3", "flatten", "logits"]
@@ -123,7 +123,7 @@ def test_no_change_is_zero_everywhere(digits: data.Dataset, model: keras.Model) 
 def test_agrees_with_numpy(batch_size: int, digits: data.Dataset, model: keras.Model) -> None:
     images, labels = digits.test_images[:8], digits.test_labels[:8]
     changed = attacks.fgsm(model, images, labels, epsilon=0.2).images
-    before, after = (classifier.activations(model, some) for some in (images, changed))
+    before, after = (networks.activations(model, some) for some in (images, changed))
     found = activations.layer_changes(model, images, changed, batch_size=batch_size)
     assert list(found) == ["input", *LAYERS]
     for name in LAYERS:
@@ -168,7 +168,7 @@ def test_layers_that_act_otherwise_in_training_do_not_here() -> None:
     np.testing.assert_allclose(found["drop"], found["input"], rtol=1e-6)
     stretch = activations.largest_stretch(model, images, iterations=2)
     np.testing.assert_allclose(stretch["drop"], 1, rtol=1e-6)
-    np.testing.assert_array_equal(classifier.activations(model, images)["drop"], images)
+    np.testing.assert_array_equal(networks.activations(model, images)["drop"], images)
 
 
 @pytest.mark.parametrize("dtype", ["mixed_float16", "float64"])
@@ -214,10 +214,10 @@ def test_models_that_cannot_be_looked_into(model: keras.Model) -> None:
     with pytest.raises(
         ValueError, match=r"model must be functional, .* got Sequential: it is not built"
     ):
-        classifier.extractor(unbuilt)
+        networks.extractor(unbuilt)
     for bad, kind in ((None, "NoneType"), (lambda x: x, "function")):
         with pytest.raises(ValueError, match=f"model must be a Keras model, got {kind}"):
-            classifier.extractor(bad)
+            networks.extractor(bad)
     inputs = keras.Input((28, 28, 1))
     two = keras.layers.Lambda(lambda x: [x, 2 * x], name="two")(inputs)
     model_of_two = keras.Model(inputs, keras.layers.Add(name="both")(two))

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
 from scipy.special import expit, softmax
 
-from advlib import _traces, attacks, classifier, data, detection, vae
+from advlib import _traces, attacks, data, detection, networks
 from advlib.attacks import adaptive, adaptive_pgd
 from tests.models import convolutional, linear, without_gradient_at_0
 
@@ -45,7 +45,7 @@ def flat(images: np.ndarray) -> np.ndarray:
 
 
 def predicted(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    return classifier.predict_logits(model, images).argmax(axis=1)
+    return networks.predict_logits(model, images).argmax(axis=1)
 
 
 class Look(NamedTuple):
@@ -330,21 +330,25 @@ def test_images_stay_where_no_way_fools() -> None:
     assert not result.success.any()
 
 
+# One model and one score for all calls, or each of them would be traced anew.
+ALWAYS_WRONG = linear(0 * WEIGHTS, np.array([0, 9, 0], np.float32), (2, 3, 1))
+
+
+def nearness_below(images: tf.Tensor) -> tf.Tensor:
+    """That of all rows but the first: grey itself has the highest."""
+    return nearness(images[:, 1:])
+
+
 def starts(**more: Any) -> np.ndarray:
     """The second starts of grey images: the classifier is wrong everywhere, the step is 0."""
     images = np.full((2000, 2, 3, 1), 0.5, np.float32)
     images[:, 0, 0] = 0.1
-    wrong = linear(0 * WEIGHTS, np.array([0, 9, 0], np.float32), (2, 3, 1))
     arguments: dict[str, Any] = {"epsilon": 0.3, "restarts": 2, "seed": 8} | more
-
-    def score(images: tf.Tensor) -> tf.Tensor:
-        return nearness(images[:, 1:])  # grey itself has the highest
-
     return adaptive_pgd(
-        wrong,
+        ALWAYS_WRONG,
         images,
         np.zeros(2000, int),
-        score=score,
+        score=nearness_below,
         threshold=UNREACHABLE,
         step_size=0,
         steps=1,
@@ -418,7 +422,7 @@ class Guarded(NamedTuple):
 @pytest.fixture(scope="module")
 def guarded(digits: data.Dataset, model: keras.Model) -> Guarded:
     """The detector of the book, for the embedded digits."""
-    detector = detection.Detector(model, vae.pretrained("digits", latent=16))
+    detector = detection.Detector(model, networks.pretrained("vae", "digits", latent=16))
     detector.calibrate(digits.test_images[:300], false_positive_rate=0.05)
     some = slice(300, 340)
     return Guarded(digits.test_images[some], digits.test_labels[some], detector, detector.threshold)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from advlib import _models, _traces, attacks, classifier, data
+from advlib import _models, _traces, attacks, data, networks
 from tests.models import convolutional
 from tests.registry import ATTACKS, EVERY, EXEMPT, takes
 
@@ -69,7 +69,7 @@ def test_record(name: str, digits: data.Dataset, model: keras.Model) -> None:
     assert result.success.dtype == np.bool_
     assert result.iterations.dtype == result.evaluations.dtype == np.int64
     assert result.success.shape == result.iterations.shape == result.evaluations.shape == (40,)
-    predictions = classifier.predict_logits(model, result.images).argmax(axis=1)
+    predictions = networks.predict_logits(model, result.images).argmax(axis=1)
     if name in TARGETED_ONLY:
         np.testing.assert_array_equal(result.success, predictions == (labels + 1) % 10)
     else:
@@ -81,7 +81,7 @@ def test_record(name: str, digits: data.Dataset, model: keras.Model) -> None:
 def test_targeted_success_means_the_target(name: str, digits: data.Dataset, model: keras.Model) -> None:
     images, targets = digits.test_images[:40], (digits.test_labels[:40] + 3) % 10
     result = EVERY[name](model, images, targets, targeted=True)
-    predictions = classifier.predict_logits(model, result.images).argmax(axis=1)
+    predictions = networks.predict_logits(model, result.images).argmax(axis=1)
     np.testing.assert_array_equal(result.success, predictions == targets)
     if name not in {"fgsm", *WEAK, *WITHOUT_GRADIENT}:
         assert result.success.sum() > 5
@@ -115,7 +115,7 @@ def test_batches_change_nothing(
 def test_colour_images_and_any_number_of_classes(name: str, colour_model: keras.Model) -> None:
     random = np.random.default_rng(0)
     images = random.random((20, 9, 7, 3), np.float32)
-    labels = classifier.predict_logits(colour_model, images).argmax(axis=1)
+    labels = networks.predict_logits(colour_model, images).argmax(axis=1)
     result = attack(name, colour_model, images, labels)
     assert result.images.shape == images.shape
     assert result.success.any() or name in WEAK
@@ -125,7 +125,7 @@ def test_colour_images_and_any_number_of_classes(name: str, colour_model: keras.
 @every_attack
 def test_no_change_exceeds_its_bound(name: str, colour_model: keras.Model) -> None:
     images = np.random.default_rng(0).random((20, 9, 7, 3), np.float32)
-    labels = classifier.predict_logits(colour_model, images).argmax(axis=1)
+    labels = networks.predict_logits(colour_model, images).argmax(axis=1)
     epsilons = np.linspace(0, 0.2, 20)
     more = {"epsilon": epsilons} if takes(name, "epsilon") else {}
     changed = attack(name, colour_model, images, labels, **more).images
@@ -199,7 +199,7 @@ def test_logits_that_are_not_finite_are_no_success(name: str) -> None:
     images[10:] = 0.95
     more = {"l2": 0.1} if takes(name, "l2") else {}
     result = attack(name, keras.Model(inputs, logits), images, np.arange(12) % 4, **more)
-    finite = np.isfinite(classifier.predict_logits(keras.Model(inputs, logits), result.images))
+    finite = np.isfinite(networks.predict_logits(keras.Model(inputs, logits), result.images))
     assert not finite[10:].all()
     assert not result.success[~finite.all(axis=1)].any()
     assert np.isfinite(result.images).all()
@@ -291,7 +291,7 @@ def traces(model: keras.Model) -> list[Any]:
 
 def test_a_model_is_traced_once_and_not_kept(digits: data.Dataset) -> None:
     images, labels = digits.test_images[:6], digits.test_labels[:6]
-    first, second = classifier.build(seed=1), classifier.build(seed=2)
+    first, second = networks.classifier.build(seed=1), networks.classifier.build(seed=2)
     results = [attacks.fgsm(m, images, labels, epsilon=0.1).images for m in (first, second, first)]
     assert not np.array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])

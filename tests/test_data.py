@@ -1,12 +1,18 @@
 """Data sets: their form, their sources in order, and what happens when a source fails."""
 
+import gzip
 import hashlib
 import os
+import shutil
+import subprocess
+import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -15,7 +21,13 @@ from advlib import data
 
 
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> data.Arrays:
+def name() -> str:
+    """The data set that most tests are about."""
+    return "mnist"
+
+
+@pytest.fixture
+def tiny(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> data.Arrays:
     """Stand-in arrays with hashes of their own; nothing chosen, nothing cached, nothing reachable."""
     rng = np.random.default_rng(0)
     arrays: data.Arrays = {}
@@ -25,11 +37,13 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> data.Arrays:
     published = {
         key: (array.shape, hashlib.sha256(array.tobytes()).hexdigest()) for key, array in arrays.items()
     }
-    monkeypatch.setattr(data, "MNIST_ARRAYS", published)
+    nowhere = replace(
+        data.OFFICIAL[name], arrays=published, origin=(tmp_path / "nowhere").as_uri() + "/"
+    )
+    monkeypatch.setitem(data.OFFICIAL, name, nowhere)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.delenv("ADVLIB_DATA_DIR", raising=False)
     monkeypatch.delenv("ADVLIB_DATASET", raising=False)
-    monkeypatch.setattr(data, "MNIST_ORIGIN", (tmp_path / "nowhere.npz").as_uri())
     monkeypatch.setattr(data, "fetch_openml", unreachable)
     return arrays
 
@@ -78,11 +92,26 @@ def test_form(name: str, request: pytest.FixtureRequest) -> None:
             images[0] = 0
 
 
-def test_mnist_has_the_published_mean_and_deviation(mnist: data.Dataset) -> None:
-    assert mnist.train_images.mean(dtype=np.float64) == pytest.approx(0.13066, abs=5e-6)
-    assert mnist.train_images.std(dtype=np.float64) == pytest.approx(0.30811, abs=5e-6)
-    assert len(mnist.train_images) == 60000
-    assert len(mnist.test_images) == 10000
+@pytest.mark.parametrize(
+    ("name", "mean", "deviation"), [("mnist", 0.13066, 0.30811), ("fashion_mnist", 0.28604, 0.35302)]
+)
+def test_published_mean_and_deviation(
+    name: str, mean: float, deviation: float, request: pytest.FixtureRequest
+) -> None:
+    dataset: data.Dataset = request.getfixturevalue(name)
+    assert dataset.train_images.mean(dtype=np.float64) == pytest.approx(mean, abs=5e-6)
+    assert dataset.train_images.std(dtype=np.float64) == pytest.approx(deviation, abs=5e-6)
+    assert len(dataset.train_images) == 60000
+    assert len(dataset.test_images) == 10000
+
+
+def test_classes_have_names(fashion_mnist: data.Dataset, digits: data.Dataset) -> None:
+    assert digits.classes == tuple("0123456789")
+    assert len(fashion_mnist.classes) == 10
+    # Trousers are the tall and narrow ones: the outermost columns stay empty.
+    ink = [fashion_mnist.train_images[fashion_mnist.train_labels == k, :, :6].mean() for k in range(10)]
+    assert fashion_mnist.classes[int(np.argmin(ink))] == "Trouser"
+    assert str(fashion_mnist).startswith("Fashion-MNIST: 60,000 training and 10,000 test images of 28")
 
 
 def test_digits_are_the_embedded_ones_enlarged(digits: data.Dataset) -> None:
@@ -106,7 +135,7 @@ def test_environment_names_the_data_set(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", ["", "MNIST", "cifar10"])
 def test_unknown_name(name: str) -> None:
-    with pytest.raises(ValueError, match="name must be one of mnist, digits"):
+    with pytest.raises(ValueError, match="name must be one of mnist, fashion_mnist, digits"):
         data.load(name)
 
 
@@ -117,7 +146,7 @@ def test_unknown_name_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_folder_is_refused_for_the_embedded_digits(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="data_dir is for mnist only"):
+    with pytest.raises(ValueError, match=r"data_dir is for mnist, fashion_mnist, got .* with digits"):
         data.load("digits", data_dir=tmp_path)
 
 
@@ -172,8 +201,7 @@ def test_cache_comes_before_downloads(tiny: data.Arrays, tmp_path: Path) -> None
 def test_download_through_keras_is_kept(
     tiny: data.Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served = write(tmp_path / "served.npz", tiny)
-    monkeypatch.setattr(data, "MNIST_ORIGIN", served.as_uri())
+    served = write(tmp_path / "nowhere" / "mnist.npz", tiny)
     assert same(data.load(), tiny)
     served.unlink()
     assert same(data.load(), tiny)
@@ -222,7 +250,7 @@ def test_wrong_download_never_reaches_the_cache(
 ) -> None:
     wrong = tiny | {"x_train": 255 - tiny["x_train"]}
     if source == "keras":
-        monkeypatch.setattr(data, "MNIST_ORIGIN", write(tmp_path / "served.npz", wrong).as_uri())
+        write(tmp_path / "nowhere" / "mnist.npz", wrong)
     else:
         monkeypatch.setattr(data, "fetch_openml", as_openml(wrong))
     with pytest.raises(data.DataUnavailableError, match="has SHA-256"):
@@ -237,7 +265,7 @@ def test_interrupted_download_never_reaches_the_cache(
         Path(cache_dir, name).write_bytes(b"the first half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(data, "get_file", interrupted)
+    monkeypatch.setattr(keras.utils, "get_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.load()
     assert not cache(tmp_path).parent.exists()
@@ -266,7 +294,7 @@ def test_nothing_reachable_lists_every_source_and_the_ways_out(
     for part in (
         "ADVLIB_DATA_DIR: not set",
         f"Keras's cache: there is no file {cache(tmp_path)}",
-        f"download through Keras from {(tmp_path / 'nowhere.npz').as_uri()}: URL fetch failure",
+        f"download through Keras from {(tmp_path / 'nowhere').as_uri()}/: URL fetch failure",
         "download from OpenML, data set mnist_784: no route to OpenML",
         "put mnist.npz into a folder and set ADVLIB_DATA_DIR to it",
         "set ADVLIB_DATASET=digits",
@@ -322,3 +350,101 @@ def test_a_user_without_a_home_folder(
     monkeypatch.setattr(data, "fetch_openml", as_openml(tiny))
     assert same(data.load(), tiny)  # not kept, and no warning
     assert not list(tmp_path.glob("~*"))
+
+
+# --- Fashion-MNIST, which Keras keeps in four files --------------------------------------------------
+
+fashion = pytest.mark.parametrize("name", ["fashion_mnist"])
+
+
+def write_idx(folder: Path, arrays: data.Arrays) -> list[Path]:
+    """What Keras keeps: each array behind a header, packed."""
+    paths = []
+    for file, array in zip(data.OFFICIAL["fashion_mnist"].keras_files, arrays.values(), strict=True):
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        header = np.array([2048 + array.ndim, *array.shape], ">i4").tobytes()
+        path.write_bytes(gzip.compress(header + array.tobytes()))
+        paths.append(path)
+    return paths
+
+
+@fashion
+def test_fashion_in_a_folder(tiny: data.Arrays, name: str, tmp_path: Path) -> None:
+    write(tmp_path / "folder" / "fashion_mnist.npz", tiny)
+    assert same(data.load(name, data_dir=tmp_path / "folder"), tiny)
+    with pytest.raises(ValueError, match=r"holds an intact mnist\.npz"):
+        data.load("mnist", data_dir=tmp_path / "folder")
+
+
+@fashion
+def test_one_data_set_in_the_file_of_another(tiny: data.Arrays, name: str, tmp_path: Path) -> None:
+    write(tmp_path / "mnist.npz", tiny)
+    with pytest.raises(ValueError, match=r"intact mnist\.npz.*x_train of .* must be uint8 \(60000, 28"):
+        data.load("mnist", data_dir=tmp_path)
+
+
+@fashion
+def test_keras_s_own_files_are_found(tiny: data.Arrays, name: str, tmp_path: Path) -> None:
+    write_idx(tmp_path / "keras" / "datasets", tiny)
+    found = data.load(name)
+    assert same(found, tiny)
+    np.testing.assert_array_equal(found.train_labels, tiny["y_train"])
+    np.testing.assert_array_equal(found.test_images[..., 0] * 255, tiny["x_test"])
+
+
+@fashion
+def test_fashion_through_keras_is_kept(tiny: data.Arrays, name: str, tmp_path: Path) -> None:
+    for path in write_idx(tmp_path, tiny):
+        (tmp_path / "nowhere").mkdir(exist_ok=True)
+        path.rename(tmp_path / "nowhere" / path.name)
+    assert same(data.load(name), tiny)
+    assert os.listdir(tmp_path / "keras" / "datasets") == ["fashion_mnist.npz"]
+    shutil.rmtree(tmp_path / "nowhere")
+    assert same(data.load(name), tiny)
+
+
+@fashion
+@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("fault", ["half", "missing", "wrong", "no gzip"])
+def test_a_damaged_file_of_keras_s_is_refused(
+    tiny: data.Arrays, name: str, tmp_path: Path, which: int, fault: str
+) -> None:
+    path = write_idx(tmp_path / "keras" / "datasets", tiny)[which]
+    if fault == "half":
+        path.write_bytes(path.read_bytes()[:-20])
+    elif fault == "missing":
+        path.unlink()
+    elif fault == "wrong":
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        content[-1] ^= 1
+        path.write_bytes(gzip.compress(bytes(content)))
+    else:
+        path.write_bytes(b"nothing that gzip knows")
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(
+        data.DataUnavailableError, match=r"(?s)Fashion-MNIST could not.*Keras's cache: .*"
+    ):
+        data.load(name)
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
+@fashion
+def test_fashion_from_openml(
+    tiny: data.Arrays, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def openml(asked_for: str, **_: Any) -> Any:
+        asked.append(asked_for)
+        return as_openml(tiny)()
+
+    monkeypatch.setattr(data, "fetch_openml", openml)
+    assert same(data.load(name), tiny)
+    assert asked == ["Fashion-MNIST"]
+
+
+def test_loading_needs_no_tensorflow(root: Path) -> None:
+    code = "import sys; from advlib import data; data.load('digits'); print('tensorflow' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

@@ -18,7 +18,7 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import betabinom, binom
 from sklearn.exceptions import NotFittedError
 
-from advlib import attacks, data, detection, vae
+from advlib import attacks, data, detection, networks
 from advlib.detection import SCORES, Detector, Evidence
 from tests.models import convolutional, linear
 
@@ -330,7 +330,7 @@ def test_one_further_image_is_a_fair_coin() -> None:
 
 
 def test_false_alarms_on_digits_and_alarms(digits: data.Dataset, model: keras.Model) -> None:
-    autoencoder = vae.pretrained("digits", latent=16)
+    autoencoder = networks.pretrained("vae", "digits", latent=16)
     order = np.random.default_rng(0).permutation(len(digits.test_images))
     clean, others = order[:250], digits.test_images[order[250:]]
     detector = Detector(model, autoencoder)
@@ -621,7 +621,7 @@ TIES: dict[str, Callable[[data.Dataset, keras.Model], tuple[keras.Model, np.ndar
 def test_ties_among_digits(kind: str, rate: float, digits: data.Dataset, model: keras.Model) -> None:
     classifier, images, scores = TIES[kind](digits, model)
     more = {} if scores is None else {"scores": scores}
-    detector = Detector(classifier, vae.pretrained("digits", latent=16), **more)
+    detector = Detector(classifier, networks.pretrained("vae", "digits", latent=16), **more)
     detector.calibrate(images, false_positive_rate=rate)
     for batch_size in (1000, 33):
         assert detector.judge(images, batch_size=batch_size).mean() <= rate
@@ -671,12 +671,14 @@ def test_a_detector_that_was_kept_judges_as_before(way: str, tmp_path: Path) -> 
 def test_the_shipped_networks_in_a_detector_that_was_kept(
     digits: data.Dataset, model: keras.Model, tmp_path: Path
 ) -> None:
-    detector = Detector(model, vae.pretrained("digits", latent=4), scores=["mean_error", "doubt"])
+    detector = Detector(
+        model, networks.pretrained("vae", "digits", latent=4), scores=["mean_error", "doubt"]
+    )
     detector.calibrate(digits.test_images[:100], false_positive_rate=0.05)
     detector.save(tmp_path / "detector.json")
     for kept in (
         pickle.loads(pickle.dumps(detector)),
-        Detector.load(tmp_path / "detector.json", model, vae.pretrained("digits", latent=4)),
+        Detector.load(tmp_path / "detector.json", model, networks.pretrained("vae", "digits", latent=4)),
     ):
         np.testing.assert_array_equal(
             kept.measure(digits.test_images[100:150]), detector.measure(digits.test_images[100:150])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax
 
-from advlib import attacks, classifier, data
+from advlib import attacks, data, networks
 from tests.models import linear, without_gradient_at_0
 
 RANDOM = np.random.default_rng(5)
@@ -164,7 +164,7 @@ def test_early_stop_is_the_first_success(digits: data.Dataset, model: keras.Mode
     images, targets = digits.test_images[:30], (digits.test_labels[:30] + 1) % 10
     settings_: dict[str, Any] = {"epsilon": 0.3, "step_size": 0.02, "targeted": True, "batch_size": 30}
     early = attacks.iterative_fgsm(model, images, targets, steps=6, early_stop=True, **settings_)
-    hits = [classifier.predict_logits(model, images).argmax(axis=1) == targets]
+    hits = [networks.predict_logits(model, images).argmax(axis=1) == targets]
     path = [images]
     for steps in range(1, 7):
         result = attacks.iterative_fgsm(model, images, targets, steps=steps, **settings_)
@@ -192,7 +192,7 @@ def test_pgd_waits_for_the_confidence(targeted: bool, digits: data.Dataset, mode
     first, later = (
         attacks.pgd(model, images, classes, confidence=wait, **settings_) for wait in (0.0, 10.0)
     )
-    logits = classifier.predict_logits(model, later.images)
+    logits = networks.predict_logits(model, later.images)
     own = np.eye(10, dtype=bool)[classes]
     lead = np.where(own, -np.inf, logits).max(axis=1) - logits[own]
     lead = -lead if targeted else lead
@@ -226,7 +226,7 @@ def test_confidence_waits_for_the_lead(targeted: bool) -> None:
 
 def test_images_that_are_wrong_already_are_left_alone(digits: data.Dataset, model: keras.Model) -> None:
     images = digits.test_images[:10]
-    wrong = (classifier.predict_logits(model, images).argmax(axis=1) + 1) % 10
+    wrong = (networks.predict_logits(model, images).argmax(axis=1) + 1) % 10
     result = attacks.iterative_fgsm(
         model, images, wrong, epsilon=0.3, step_size=0.1, steps=5, early_stop=True
     )
@@ -239,7 +239,7 @@ def test_saturated_softmax_does_not_stall() -> None:
     weights, bias = WEIGHTS[:, :2], BIAS[:2]
     mild, harsh = (linear(scale * weights, scale * bias, (2, 3, 1)) for scale in (1, 1e5))
     images = RANDOM.random((20, 2, 3, 1), np.float32)
-    labels = classifier.predict_logits(mild, images).argmax(axis=1)
+    labels = networks.predict_logits(mild, images).argmax(axis=1)
     x = tf.constant(images)
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -298,7 +298,7 @@ def test_restarts_keep_what_came_nearest(
     ]
     margins = []
     for result in results:
-        logits = classifier.predict_logits(model, result.images)
+        logits = networks.predict_logits(model, result.images)
         own = np.eye(10, dtype=bool)[classes]
         lead = np.where(own, -np.inf, logits).max(axis=1) - logits[own]
         margins.append(-lead if targeted else lead)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advlib import _graph, activations, classifier
+from advlib import _graph, activations, networks
 from advlib.attacks import _candidates
 
 SHAPE = (8, 8, 1)
@@ -38,7 +38,7 @@ def front(kind: str) -> keras.layers.Layer:
 
 def assert_read(model: keras.Model, images: np.ndarray) -> None:
     """What is read of the last layer is what the model answers, and of each layer what it was given."""
-    found = classifier.activations(model, images)
+    found = networks.activations(model, images)
     last = list(found)[-1]
     np.testing.assert_allclose(found[last], model(images, training=False), atol=1e-6)
     values = images
@@ -77,7 +77,7 @@ def test_models_that_share_layers(fronts: list[str], way: str, other_size: bool)
         assert_read(model, IMAGES)
         changed = np.clip(IMAGES + np.float32(0.3), 0, 1)
         found = activations.layer_changes(model, IMAGES, changed)
-        before, after = (classifier.activations(model, some) for some in (IMAGES, changed))
+        before, after = (networks.activations(model, some) for some in (IMAGES, changed))
         for name, values in before.items():
             difference = (after[name] - values).reshape(4, -1)
             np.testing.assert_allclose(
@@ -99,7 +99,7 @@ def test_layers_before_and_behind_a_model_inside() -> None:
         ]
     )
     assert_read(model, IMAGES)
-    found = classifier.activations(model, IMAGES)
+    found = networks.activations(model, IMAGES)
     assert list(found) == ["scaled", "base", "flat", "logits"]
     np.testing.assert_allclose(found["base"], base(0.5 * IMAGES), atol=1e-6)
     stretch = activations.largest_stretch(model, IMAGES, iterations=30)
@@ -108,28 +108,28 @@ def test_layers_before_and_behind_a_model_inside() -> None:
     with pytest.raises(
         ValueError, match=r"layers must be among scaled, base, .*\('conv' is inside base"
     ):
-        classifier.extractor(model, ["conv"])
+        networks.extractor(model, ["conv"])
 
 
 def test_a_layer_that_is_used_again_has_a_name_for_each_use() -> None:
     inputs = keras.Input(SHAPE)
     layer = keras.layers.Conv2D(1, 3, padding="same", name="conv")
     model = keras.Model(inputs, layer(layer(layer(inputs))))
-    found = classifier.activations(model, IMAGES)
+    found = networks.activations(model, IMAGES)
     assert list(found) == ["conv", "conv:2", "conv:3"]
     np.testing.assert_allclose(found["conv:2"], layer(layer(IMAGES)), atol=1e-6)
     np.testing.assert_allclose(found["conv:3"], model(IMAGES), atol=1e-6)
-    again = classifier.activations(model, IMAGES, layers=["conv:3", "conv"])
+    again = networks.activations(model, IMAGES, layers=["conv:3", "conv"])
     assert list(again) == ["conv:3", "conv"]
     assert list(activations.largest_stretch(model, IMAGES, iterations=2)) == list(found)
 
 
 def test_looking_into_a_model_leaves_no_trace_in_it() -> None:
-    model = classifier.build(seed=1)
+    model = networks.classifier.build(seed=1)
     images = np.ones((2, 28, 28, 1), np.float32)
     uses = {layer.name: len(layer._inbound_nodes) for layer in model.layers}
     for _ in range(2):
-        classifier.activations(model, images)
+        networks.activations(model, images)
         activations.largest_stretch(model, images, iterations=1)
         _candidates.take_apart(model, (28, 28, 1))
     assert {layer.name: len(layer._inbound_nodes) for layer in model.layers} == uses
@@ -157,7 +157,7 @@ def test_what_is_on_in_training_alone_is_off() -> None:
     dropped = keras.layers.Dropout(0.9, name="drop")(inputs, training=True)
     model = keras.Model(inputs, keras.layers.Conv2D(2, 3, name="conv")(dropped))
     assert_read(model, IMAGES)
-    np.testing.assert_array_equal(classifier.activations(model, IMAGES)["drop"], IMAGES)
+    np.testing.assert_array_equal(networks.activations(model, IMAGES)["drop"], IMAGES)
     stretch = activations.largest_stretch(model, IMAGES, iterations=3)
     np.testing.assert_allclose(stretch["drop"], 1, rtol=1e-5)
 
@@ -211,7 +211,7 @@ def test_what_stands_in_no_graph_is_refused_with_the_reason(
 ) -> None:
     model = make()
     for call in (
-        lambda: classifier.activations(model, IMAGES),
+        lambda: networks.activations(model, IMAGES),
         lambda: activations.layer_changes(model, IMAGES, IMAGES),
         lambda: activations.largest_stretch(model, IMAGES),
     ):

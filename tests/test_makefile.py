@@ -5,28 +5,32 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import pytest
 
-from tools import serve
+from tests import schedule
+from tools import run_tests, serve
 
-# In the place of .venv/bin/python: takes a moment for each chapter, another one each, and leaves the
-# mark that the tests leave where they had to do without MNIST.
+ROOT = Path(__file__).resolve().parents[1]
+
+# In the place of .venv/bin/python: notes which parts were to be tested, and lets all pass that can pass.
 STUB = """#!/bin/sh
 case "$*" in
   *"-m pip install"*) echo "$PIP_USER" >> pip.log ;;
   *tools/book.py*) mkdir -p _build/html ;;
-  *"pytest"*" tests/test_site.py") case "$*" in *--ignore*) unit=yes ;; esac ;;
-esac
-case "$unit$*" in
-  yes*|*notebooks/*)
+  *tools/run_tests.py*)
+    shift; folder=$1; shift
     echo "$*" >> runs.log
-    mkdir -p _build
-    sleep 0.$(( $(echo "$*" | wc -c) % 3 ))
+    mkdir -p "$folder"
     case "$WITHOUT_MNIST" in ?*) touch _build/without-mnist ;; esac
-    sleep 0.$(( $(echo "$*" | wc -c) % 5 ))
+    for part in "$@"; do
+      case "$WITHOUT_MNIST$part" in *site|"$part") touch "$folder/$part" ;; esac
+    done
+    case " $* " in *" $FAILS "*) rm "$folder/$FAILS"; exit 1 ;; esac
     ;;
 esac
 """
@@ -49,8 +53,9 @@ def checkout(root: Path, tmp_path: Path) -> Path:
         "README.md",
     ]
     files += ["tools/exports.py", "tools/book.py", "tests/nbval_rules.py", "tests/test_site.py"]
-    files += ["tools/repository.py", "tests/conftest.py", "book/package.json", "book/package-lock.json"]
-    files += [f"notebooks/{chapter}.ipynb" for chapter in CHAPTERS]
+    files += ["tests/site.py", "tools/prose.py", "tools/repository.py", "tools/run_tests.py"]
+    files += ["tests/conftest.py", "book/package.json", "book/package-lock.json"]
+    files += [f"notebooks/{chapter}{end}" for chapter in CHAPTERS for end in (".ipynb", ".md")]
     for file in files:
         (tmp_path / file).touch()
     stub = tmp_path / ".venv" / "bin" / "python"
@@ -67,8 +72,9 @@ def make(checkout: Path, *arguments: str, **environment: str) -> str:
     }
     command = ["make", *arguments]
     found = subprocess.run(
-        command, cwd=checkout, env=clean | environment, capture_output=True, text=True, check=True
+        command, cwd=checkout, env=clean | environment, capture_output=True, text=True, check=False
     )
+    assert (found.returncode != 0) == ("FAILS" in environment), found.stderr
     return found.stdout
 
 
@@ -76,21 +82,120 @@ def passed(checkout: Path) -> set[str]:
     return {path.name for path in checkout.glob("_build/passed/*/*")} - {"exports"}
 
 
+def ran(checkout: Path) -> list[list[str]]:
+    """The parts that were tested since the last question, run by run."""
+    log = checkout / "runs.log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return [sorted(line.split()) for line in lines]
+
+
+ALL = sorted([*CHAPTERS, "unit", "site"])
+
+
 @pytest.mark.parametrize("jobs", ["-j1", "-j2", "-j4"])
 def test_without_mnist_nothing_that_was_not_compared_counts_as_passed(checkout: Path, jobs: str) -> None:
     said = make(checkout, jobs, "test", WITHOUT_MNIST="yes")
     assert passed(checkout) == {"site"}
+    assert ran(checkout) == [ALL]
     assert "the numbers of the notebooks were not compared" in said
     # With MNIST, all of it runs.
-    (checkout / "runs.log").unlink()
     said = make(checkout, jobs, "test")
-    assert passed(checkout) == {"site", "unit", *CHAPTERS}
-    assert len((checkout / "runs.log").read_text().splitlines()) == 1 + len(CHAPTERS)
+    assert passed(checkout) == set(ALL)
+    assert ran(checkout) == [[part for part in ALL if part != "site"]]
     assert "All tests passed" in said
     # And does not run again.
-    (checkout / "runs.log").unlink()
     make(checkout, jobs, "test")
-    assert not (checkout / "runs.log").exists()
+    assert ran(checkout) == []
+
+
+def test_what_failed_is_run_again_and_what_passed_is_not(checkout: Path) -> None:
+    said = make(checkout, "test", FAILS="02_two_two")
+    assert "passed" not in said
+    assert passed(checkout) == {*ALL} - {"02_two_two"}
+    assert ran(checkout) == [ALL]
+    make(checkout, "test")
+    assert ran(checkout) == [["02_two_two"]]
+
+
+@pytest.mark.parametrize(
+    ("file", "parts"),
+    [
+        ("notebooks/01_one.ipynb", {"01_one", "unit", "site"}),
+        ("notebooks/03_three.md", {"03_three", "unit"}),
+        ("book/page.md", {"unit", "site"}),
+        ("tests/test_some.py", {"unit"}),
+        ("tests/test_site_some.py", {"unit", "site"}),
+        ("advlib/networks/some.py", {*ALL}),
+        ("tools/prose.py", {"unit", *CHAPTERS}),
+    ],
+)
+def test_a_change_runs_what_depends_on_it(checkout: Path, file: str, parts: set[str]) -> None:
+    make(checkout, "test")
+    assert ran(checkout) == [ALL]
+    (checkout / file).parent.mkdir(exist_ok=True)
+    time.sleep(0.02)
+    (checkout / file).touch()
+    make(checkout, "test")
+    assert ran(checkout) == [sorted(parts)]
+
+
+@pytest.mark.parametrize(("name", "parts"), [("", "123"), ("02", "2"), ("03 01", "13")])
+def test_chapters_on_the_digits(checkout: Path, name: str, parts: str) -> None:
+    make(checkout, "digits", *([f"NAME={name}"] if name else []))
+    assert ran(checkout) == [[CHAPTERS[int(part) - 1] for part in parts]]
+
+
+# --- the run itself --------------------------------------------------------------------------------
+
+TESTS = {
+    "tests/test_one.py": "def test_good():\n    pass\n",
+    "tests/test_site.py": "def test_bad():\n    assert False\n",
+    "notebooks/01_long.md": "**Run time:** about three minutes\n",
+    "notebooks/02_short.md": "**Run time:** about one minute\n",
+}
+
+
+@pytest.mark.parametrize("without", [False, True])
+def test_parts_that_passed_are_remembered(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: bool
+) -> None:
+    for name, text in TESTS.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    mark = tmp_path / "without"
+    if without:
+        text = f"def test_good():\n    open({str(mark)!r}, 'w').close()\n"
+        (tmp_path / "tests" / "test_one.py").write_text(text)
+    for stem in ("01_long", "02_short"):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
+        nbformat.write(notebook, tmp_path / "notebooks" / f"{stem}.ipynb")
+    options = ["-p", "tests.schedule", f"--rootdir={tmp_path}", "--config-file=/dev/null"]
+    monkeypatch.setattr(run_tests, "ROOT", tmp_path)
+    monkeypatch.setattr(run_tests, "WITHOUT", mark)
+    monkeypatch.setattr(run_tests, "SITE", ["tests/test_site.py"])
+    monkeypatch.setattr(run_tests, "OPTIONS", [*run_tests.OPTIONS, *options])
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    folder = tmp_path / "passed"
+    assert run_tests.main(folder, ["unit", "site", "01_long", "02_short"]) == 1
+    assert {path.name for path in folder.iterdir()} == (
+        set() if without else {"unit", "01_long", "02_short"}
+    )
+
+
+def test_files_of_parts() -> None:
+    assert run_tests.files(["unit", "site"]) == ["tests"]
+    assert run_tests.files(["01_one", "site"]) == ["notebooks/01_one.ipynb", *run_tests.SITE]
+    assert run_tests.files(["unit"]) == ["tests", *(f"--ignore={file}" for file in run_tests.SITE)]
+    site = {str(path.relative_to(ROOT)) for path in ROOT.glob("tests/test_site*.py")}
+    assert set(run_tests.SITE) == site
+
+
+def test_run_times_of_chapters_are_read() -> None:
+    stated = [schedule.minutes(path) for path in sorted(ROOT.glob("notebooks/*.ipynb"))]
+    assert min(stated) >= 1
+    assert max(stated) > min(stated)
+    assert schedule.minutes(ROOT / "tests" / "test_makefile.py") == 0
 
 
 def test_pip_installs_into_the_environment_whatever_its_settings_are(checkout: Path) -> None:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advlib import _models, attacks, classifier, data, detection, vae
+from advlib import _models, attacks, data, detection, networks
 from tests.models import linear
 from tests.registry import ATTACKS, takes
 
@@ -51,9 +51,9 @@ ENTRIES: dict[str, tuple[Callable[[Any], Any], str]] = {
         ),
         "model",
     ),
-    "predict_logits": (lambda model: classifier.predict_logits(model, IMAGES), "model"),
+    "predict_logits": (lambda model: networks.predict_logits(model, IMAGES), "model"),
     "correctly_classified": (
-        lambda model: classifier.correctly_classified(
+        lambda model: networks.correctly_classified(
             model, IMAGES, LABELS, digit=int(LABELS[0]), count=1
         ),
         "model",
@@ -285,14 +285,14 @@ def test_success_in_half_precision_is_the_model_s(
     result = attacks.iterative_fgsm(
         half, images, labels, epsilon=0.3, step_size=0.001, steps=60, early_stop=True
     )
-    found = classifier.predict_logits(half, result.images).argmax(axis=1)
+    found = networks.predict_logits(half, result.images).argmax(axis=1)
     np.testing.assert_array_equal(result.success, found != labels)
 
 
 def test_a_model_that_cannot_be_compiled_is_refused_by_attacks_alone() -> None:
     for function in (lambda x: x + x.numpy().mean(), lambda x: x if tf.reduce_mean(x) > 0 else 2 * x):
         model = Called(function)
-        classifier.predict_logits(model, IMAGES)
+        networks.predict_logits(model, IMAGES)
         with pytest.raises(
             ValueError, match=r"model must work also when it is compiled by tf\.function"
         ):
@@ -336,7 +336,7 @@ def test_probabilities_of_any_number_of_classes(
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "mixed_bfloat16"])
 def test_logits_come_in_float32(dtype: str) -> None:
-    assert classifier.predict_logits(model_of(logits_layer(dtype=dtype)), IMAGES).dtype == np.float32
+    assert networks.predict_logits(model_of(logits_layer(dtype=dtype)), IMAGES).dtype == np.float32
 
 
 def drawing() -> keras.Model:
@@ -349,7 +349,7 @@ def drawing() -> keras.Model:
 def test_a_model_that_draws_is_attacked_where_the_caller_says_so(name: str) -> None:
     model = drawing()
     images = np.random.default_rng(1).random((400, *SHAPE), np.float32)
-    labels = np.mean([classifier.predict_logits(model, images, randomized=True) for _ in range(30)], 0)
+    labels = np.mean([networks.predict_logits(model, images, randomized=True) for _ in range(30)], 0)
     labels = labels.argmax(axis=1)
     if targeted := takes(name, "targets"):
         labels = (labels + 1) % 3
@@ -358,7 +358,7 @@ def test_a_model_that_draws_is_attacked_where_the_caller_says_so(name: str) -> N
     assert ATTACKS[name](linear(np.eye(20, 3), np.zeros(3), SHAPE), images, labels).randomized is False
     # What is claimed of one more draw is true of others.
     again = [
-        (classifier.predict_logits(model, result.images, randomized=True).argmax(axis=1) == labels)
+        (networks.predict_logits(model, result.images, randomized=True).argmax(axis=1) == labels)
         == targeted
         for _ in range(20)
     ]
@@ -436,5 +436,7 @@ def test_what_makes_no_images_of_images_is_refused(kind: str) -> None:
 
 def test_the_shipped_networks_pass(digits: data.Dataset, model: keras.Model) -> None:
     assert _models.check_logits(model, digits.test_images, traced=True) == 10
-    for latent in vae.LATENTS["digits"]:
-        _models.check_autoencoder(vae.pretrained("digits", latent=latent), digits.test_images)
+    for latent in networks.latents("digits"):
+        _models.check_autoencoder(
+            networks.pretrained("vae", "digits", latent=latent), digits.test_images
+        )

@@ -59,6 +59,8 @@ def test_numbers_without_per_cent_and_several_in_a_line() -> None:
 
 TABLE = "import pandas as pd; pd.DataFrame({'success': ['%s', '100.00%% [99.00%%, 100.00%%]']})"
 FIGURE = "import matplotlib.pyplot as plt; plt.plot([0, 1]); plt.show()"
+DATA = "MNIST: 60,000 training and 10,000 test digits of 28 × 28 pixels"
+OTHER = "UCI digits: 1,297 training and 500 test digits of 28 × 28 pixels"
 SHARE = "99.06% [98.85%, 99.23%] of 10,000"
 
 # Source that is executed, source whose output is stored, and whether nbval may accept it.
@@ -73,22 +75,28 @@ CASES = {
     "figure_missing": ("pass", FIGURE, False),
     "stderr": (f"import sys; print('{SHARE}'); print('!', file=sys.stderr)", f"print('{SHARE}')", False),
     "error": ("1 / 0", "1 / 1", False),
+    "data": (f"print('{DATA}')", f"print('{DATA}')", True),
+    "other_data": (f"print('{OTHER}')", f"print('{DATA}')", False),
 }
 
 
-def store(folder: Path, name: str) -> None:
-    """Write a notebook whose stored output comes from another source than its own."""
-    source, stored, _ = CASES[name]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(stored)])
+@pytest.fixture(scope="module")
+def chapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A notebook in which each case is a cell, whose stored output comes from another source."""
+    new = nbformat.v4
+    notebook = new.new_notebook(cells=[new.new_code_cell(stored) for _, stored, _ in CASES.values()])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     NotebookClient(notebook).execute()
-    notebook.cells[0].source = source
-    notebook.cells[0].metadata["tags"] = ["nbval-check-output"]
-    nbformat.write(notebook, folder / f"{name}.ipynb")
+    for cell, (source, _, _) in zip(notebook.cells, CASES.values(), strict=True):
+        cell.source = source
+        cell.metadata["tags"] = ["nbval-check-output"]
+    path = tmp_path_factory.mktemp("rules") / "cases.ipynb"
+    nbformat.write(notebook, path)
+    return path
 
 
-def run_nbval(root: Path, folder: Path, **environment: str) -> str:
-    """Run nbval with the rules on a folder of notebooks and return its report."""
+def outcomes(root: Path, notebook: Path, **environment: str) -> tuple[dict[str, str], str]:
+    """What nbval says, with the rules, of each case; and its whole report."""
     options = [
         "no:cacheprovider",
         "-p",
@@ -97,34 +105,35 @@ def run_nbval(root: Path, folder: Path, **environment: str) -> str:
         "--nbval-lax",
         "--nbval-current-env",
     ]
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", *options, f"--rootdir={root}", folder],
+    report = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", *options, f"--rootdir={root}", notebook],
         cwd=root,
         env=os.environ | environment,
         capture_output=True,
         text=True,
         check=False,
-    )
-    return result.stdout
+    ).stdout
+    found = {
+        list(CASES)[int(number)]: outcome
+        for outcome, number in re.findall(r"^(\w+) \S*cases\.ipynb::Cell (\d+)", report, re.MULTILINE)
+    }
+    return found, report
 
 
 def test_nbval_fails_on_what_moved_and_on_nothing_else(
-    root: Path, tmp_path: Path, mnist: data.Dataset
+    root: Path, chapter: Path, mnist: data.Dataset
 ) -> None:
-    for name in CASES:
-        store(tmp_path, name)
-    report = run_nbval(root, tmp_path, ADVLIB_DATASET="mnist")
-    for name, (_, _, accepted) in CASES.items():
-        outcome = "PASSED" if accepted else "FAILED"
-        assert re.findall(rf"^(\w+) (?:\S*/)?{name}\.ipynb::", report, re.MULTILINE) == [outcome], report
+    found, report = outcomes(root, chapter, ADVLIB_DATASET="mnist")
+    assert found == {
+        name: "PASSED" if accepted else "FAILED" for name, (_, _, accepted) in CASES.items()
+    }, report
     assert "Notebooks ran on MNIST; their checked outputs were compared." in report
 
 
-def test_on_the_embedded_digits_nothing_is_compared_and_that_is_said(root: Path, tmp_path: Path) -> None:
-    for name in ("moved", "error"):
-        store(tmp_path, name)
-    report = run_nbval(root, tmp_path, ADVLIB_DATASET="digits")
-    assert "1 failed, 1 passed" in report  # an error is an error on any data
+def test_on_the_embedded_digits_nothing_is_compared_and_that_is_said(root: Path, chapter: Path) -> None:
+    found, report = outcomes(root, chapter, ADVLIB_DATASET="digits")
+    # An error is an error on any data, and so is a chapter that runs on other data than it should.
+    assert {name for name, outcome in found.items() if outcome == "FAILED"} == {"error", "data"}
     assert "NOT COMPARED: run on the embedded UCI digits" in report
 
 

@@ -1,9 +1,11 @@
-"""The notebooks as files: paired, executed in order, complete, described, and their solutions run."""
+"""The notebooks as files: paired, executed in order, complete, described, their numbers computed."""
 
+import ast
 import base64
 import io
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import yaml
-from nbclient import NotebookClient
 
-from tools import notebooks, repository
+from tools import notebooks, prose, repository
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -38,11 +39,14 @@ def markdown(path: Path) -> str:
 
 
 def in_pair(path: Path) -> list[Any]:
-    """What the two files of a pair share of every cell."""
-    kept = ("tags", "mystnb")
+    """What the two files of a pair share of every cell; of the `.md` with what follows from its tags."""
+    kept = ("tags", "mystnb", "jupyter", "cellView")
+    notebook = jupytext.read(path)
+    if path.suffix == ".md":
+        notebooks.dress(notebook)
     return [
         (cell.cell_type, cell.source, {key: cell.metadata[key] for key in kept if key in cell.metadata})
-        for cell in jupytext.read(path).cells
+        for cell in notebook.cells
     ]
 
 
@@ -173,7 +177,8 @@ def test_stored_figures_are_made_smaller_and_look_the_same(form: str) -> None:
 @every_notebook
 def test_cells_are_short_and_markdown_is_plain(path: Path) -> None:
     for cell in code(path):
-        assert len(cell.source.splitlines()) <= 16, cell.source
+        solution = "solution" in cell.metadata.get("tags", [])  # whose first line is its title
+        assert len(cell.source.splitlines()) <= 16 + solution, cell.source
     text = markdown(path)
     special = re.findall(r"^(?:```|:::+)\{.*|\{[a-z:]+\}`[^`]*`?", text, re.MULTILINE)
     assert not special, f"Colab knows neither directives nor roles; link instead of {special}"
@@ -204,25 +209,71 @@ def test_setup_cell_is_the_same_everywhere(path: Path) -> None:
     assert not any("setup" in cell.metadata.get("tags", []) for cell in others)
 
 
-@pytest.mark.run_chapter
 @every_notebook
-def test_runs_on_the_embedded_digits_with_its_solutions(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ADVLIB_DATASET", "digits")
-    monkeypatch.setenv("TQDM_DISABLE", "1")
-    notebook = read(path)
-    solutions = re.findall(r"<details>\n(.*?)\n</details>", markdown(path), re.DOTALL)
-    assert len(solutions) >= 2
-    blocks = re.findall(r"^```python\n(.*?)^```$", "\n".join(solutions), re.DOTALL | re.MULTILINE)
-    assert blocks
-    notebook.cells += [nbformat.v4.new_code_cell(block) for block in blocks]
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": path.parent}}).execute()
-    texts = [
-        output.get("text", "")
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-    ]
-    assert any("UCI digits: 1,297 training and 500 test digits" in text for text in texts)
-    assert not any("MNIST" in text for text in texts)
+def test_solutions_are_cells_that_are_folded_away_and_explained(path: Path) -> None:
+    cells = read(path).cells
+    places = [i for i, cell in enumerate(cells) if "solution" in cell.metadata.get("tags", [])]
+    assert len(places) >= 2
+    for number, place in enumerate(places, start=1):
+        title = f"Solution to exercise {number}"
+        cell, question, explained = cells[place], cells[place - 1], cells[place + 1]
+        assert f"**{number}. " in question.source
+        assert cell.source.splitlines()[0] == f"# @title {title}"
+        assert cell.outputs, f"its output is stored: make notebook NAME={path.name[:2]}"
+        # On the site, in JupyterLab, and in Colab.
+        assert "hide-cell" in cell.metadata["tags"]
+        assert cell.metadata["mystnb"]["code_prompt_show"] == title
+        assert cell.metadata["jupyter"] == {"source_hidden": True, "outputs_hidden": True}
+        assert cell.metadata["cellView"] == "form"
+        assert explained.source.startswith("<details>\n<summary>What it shows</summary>\n\n")
+    first = cells[places[0] - 1].source
+    assert "## Exercises" in first
+
+
+# --- numbers in prose ------------------------------------------------------------------------------
+
+
+@every_notebook
+def test_every_measured_number_in_prose_says_how_it_is_computed(path: Path) -> None:
+    source = path.with_suffix(".md")
+    assert notebooks.half_written(source) == []
+    bare = prose.unmarked(source, jupytext.read(source).cells)
+    assert not bare, "mark them, 38.5%<!-- = misread.value:.1% -->, or cite:\n" + "\n".join(bare)
+
+
+@every_notebook
+def test_what_a_number_is_computed_from_means_one_thing(path: Path) -> None:
+    # It is computed when all cells have run, and the sentence speaks of the cells before it.
+    wanted = {
+        name.id
+        for number in notebooks.find(path.with_suffix(".md"))
+        for name in ast.walk(ast.parse(number.expression))
+        if isinstance(name, ast.Name)
+    }
+    cells = [prose.parsed(cell.source) for cell in code(path)]
+    bound = Counter(name for cell in cells for name in {*assigned(cell)} & wanted)
+    several = [name for name, count in bound.items() if count > 1]
+    assert not several, f"numbers in prose use names that several cells assign: {several}"
+
+
+def assigned(tree: ast.Module) -> Iterator[str]:
+    """The names that a cell assigns at its outermost level, in loops, too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+    scopes = ast.FunctionDef | ast.Lambda | ast.GeneratorExp | ast.ListComp | ast.DictComp
+    inside = {name for node in ast.walk(tree) if isinstance(node, scopes) for name in ast.walk(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in inside:
+            yield node.id
+
+
+def test_pages_show_what_the_chapters_show() -> None:
+    chapters = {path.name[:2]: notebooks.find(path.with_suffix(".md")) for path in NOTEBOOKS}
+    shown = 0
+    for page in sorted((ROOT / "book").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        expected = prose.on_page(page, text, chapters)
+        shown += len(expected)
+        assert prose.rewrite(text, expected) == text, f"make text NAME=01 mends {page.name}"
+    assert shown > 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from advlib import attacks, classifier, data
+from advlib import attacks, data, networks
 from tests.benchmarks import attacks as peers
 
 Digits = tuple[np.ndarray, np.ndarray]
@@ -25,7 +25,7 @@ basic_iterative_method = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
-    return classifier.pretrained("mnist")
+    return networks.pretrained("classifier", "mnist")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def unsaturated(network: keras.Model) -> keras.Model:
 def right(network: keras.Model, mnist: data.Dataset) -> Digits:
     """1,000 correctly classified test digits."""
     images, labels = mnist.test_images[:1100], mnist.test_labels[:1100]
-    chosen = np.flatnonzero(classifier.predict_logits(network, images).argmax(axis=1) == labels)[:1000]
+    chosen = np.flatnonzero(networks.predict_logits(network, images).argmax(axis=1) == labels)[:1000]
     assert len(chosen) == 1000
     return images[chosen], labels[chosen]
 
@@ -125,6 +125,6 @@ def test_pairs_of_the_saliency_map(network: keras.Model, right: Digits) -> None:
     ours = attacks.jsma(model, images, targets, max_fraction=peers.GAMMA)
     theirs = peers.art_jsma(model)(images, targets)
     # At the end of the budget ART takes one pair more.
-    done = ours.success & (classifier.predict_logits(model, theirs).argmax(axis=1) == targets)
+    done = ours.success & (networks.predict_logits(model, theirs).argmax(axis=1) == targets)
     assert done.sum() >= 45
     assert same(ours.images, theirs)[done].all(axis=1).mean() >= 0.95

@@ -14,7 +14,7 @@ from scipy.optimize import differential_evolution
 from scipy.stats import chisquare, mannwhitneyu
 from tqdm import tqdm
 
-from advlib import _traces, attacks, classifier, data
+from advlib import _traces, attacks, data, networks
 from advlib.attacks import _candidates, _loop, pixel_search
 from tests.models import convolutional, linear
 
@@ -638,7 +638,7 @@ def test_components_that_leave_their_range_are_drawn_anew() -> None:
 def test_as_good_a_minimum_as_scipy_s(digits: data.Dataset, model: keras.Model) -> None:
     """Equal population, generations and settings on one objective, over 25 seeds."""
     image = digits.test_images[7]
-    label = int(classifier.predict_logits(model, image[None])[0].argmax())
+    label = int(networks.predict_logits(model, image[None])[0].argmax())
     # A class out of reach, so that no run ends early.
     kernel, bias = model.get_layer("logits").get_weights()
     certain = keras.models.clone_model(model)

@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from advlib import attacks, classifier, data
+from advlib import attacks, data, networks
 from tools import exports
 
 NODE = Path(sys.executable).parent / "node"
@@ -80,7 +80,7 @@ def test_forward_and_backward_pass(model: keras.Model, images: np.ndarray, tmp_p
     np.testing.assert_allclose(logits, expected, atol=2e-5)
     np.testing.assert_allclose(probabilities, tf.nn.softmax(expected), atol=1e-6)
     np.testing.assert_allclose(jacobian, gradients, atol=1e-5)
-    inside = classifier.activations(model, images)
+    inside = networks.activations(model, images)
     for layer, name in enumerate(("conv1", "conv2", "conv3")):
         found = np.array([answer[layer] for answer in activations])
         np.testing.assert_allclose(found, inside[name].reshape(len(images), -1), atol=1e-5)
@@ -109,8 +109,8 @@ def test_fgsm_and_its_iterations(
     assert same.min() > 0.95
     assert np.abs(found - chosen).max() <= 0.2 + 1e-6
     np.testing.assert_array_equal(
-        classifier.predict_logits(model, found.astype(np.float32)).argmax(axis=1),
-        classifier.predict_logits(model, result.images).argmax(axis=1),
+        networks.predict_logits(model, found.astype(np.float32)).argmax(axis=1),
+        networks.predict_logits(model, result.images).argmax(axis=1),
     )
 
 

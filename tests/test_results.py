@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from advlib import attacks, classifier, data, results
+from advlib import attacks, data, networks, results
 
-every_data_set = pytest.mark.parametrize("name", data.NAMES)
+every_data_set = pytest.mark.parametrize("name", data.DIGITS)
 
 
 @every_data_set
 def test_search_is_true(name: str, request: pytest.FixtureRequest) -> None:
     dataset: data.Dataset = request.getfixturevalue(name)
-    model = classifier.pretrained(name)
+    model = networks.pretrained("classifier", name)
     found = results.one_pixel_search(name)
-    right = classifier.predict_logits(model, dataset.test_images).argmax(axis=1) == dataset.test_labels
+    right = networks.predict_logits(model, dataset.test_images).argmax(axis=1) == dataset.test_labels
     np.testing.assert_array_equal(found.indices, np.flatnonzero(right)[: results.SEARCHED[name]])
     assert {len(array) for array in found} == {results.SEARCHED[name]}
     # The stored pixel does what is claimed of it.
@@ -21,7 +21,7 @@ def test_search_is_true(name: str, request: pytest.FixtureRequest) -> None:
     flat = painted.reshape(len(painted), -1)
     flat[np.arange(len(flat)), found.places] = found.levels / 255
     labels = dataset.test_labels[found.indices]
-    logits = classifier.predict_logits(model, painted).astype(np.float64)
+    logits = networks.predict_logits(model, painted).astype(np.float64)
     np.testing.assert_array_equal(logits.argmax(axis=1) != labels, found.success)
     own = logits[np.arange(len(labels)), labels]
     others = np.exp(logits - own[:, None]).sum(axis=1) - 1

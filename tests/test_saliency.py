@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advlib import attacks, classifier, data
+from advlib import attacks, data, networks
 from advlib.attacks import saliency
 from tests.models import convolutional, linear, without_gradient_at_0
 
@@ -214,7 +214,7 @@ def test_the_budget_is_spent_and_not_exceeded(search: Any, pixels: int) -> None:
 
 def test_who_has_reached_the_target_leaves_at_once(digits: data.Dataset, model: keras.Model) -> None:
     images = digits.test_images[:5]
-    predictions = classifier.predict_logits(model, images).argmax(axis=1)
+    predictions = networks.predict_logits(model, images).argmax(axis=1)
     result = attacks.jsma(model, images, predictions)
     np.testing.assert_array_equal(result.images, images)
     assert result.success.all()
@@ -263,7 +263,7 @@ def test_photographs_are_not_too_large() -> None:
         ]
     )
     images = RANDOM.random((3, 224, 224, 3), np.float32)
-    predictions = classifier.predict_logits(model, images).argmax(axis=1)
+    predictions = networks.predict_logits(model, images).argmax(axis=1)
     result = attacks.jsma(model, images, (predictions + 1) % 6, max_fraction=1e-4)
     changed = (result.images != images).sum(axis=(1, 2, 3))
     np.testing.assert_array_equal(changed, 2 * result.iterations)

@@ -15,34 +15,46 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from advlib import activations, attacks, classifier, data, metrics, plots, vae
+from advlib import activations, attacks, data, losses, metrics, networks, plots, training
 from advlib.slider import Slider
 
 # --- Keras -----------------------------------------------------------------------------------------
 
-KERAS: dict[str, tuple[Callable[[], Any], Callable[[Any], None], Any]] = {
-    "channels_first": (
-        keras.config.image_data_format,
-        keras.config.set_image_data_format,
-        "channels_first",
-    ),
-    "float64": (keras.config.floatx, keras.config.set_floatx, "float64"),
-    "epsilon": (keras.config.epsilon, keras.config.set_epsilon, 1e-2),
-    "float16": (keras.config.floatx, keras.config.set_floatx, "float16"),
-    "mixed_float16": (keras.config.dtype_policy, keras.config.set_dtype_policy, "mixed_float16"),
-    "mixed_bfloat16": (keras.config.dtype_policy, keras.config.set_dtype_policy, "mixed_bfloat16"),
+Setting = tuple[Callable[[], Any], Callable[[Any], None], Any]
+CHANNELS_FIRST: Setting = (
+    keras.config.image_data_format,
+    keras.config.set_image_data_format,
+    "channels_first",
+)
+EPSILON: Setting = (keras.config.epsilon, keras.config.set_epsilon, 1e-2)
+
+
+def floatx(kind: str) -> Setting:
+    return keras.config.floatx, keras.config.set_floatx, kind
+
+
+def policy(kind: str) -> Setting:
+    return keras.config.dtype_policy, keras.config.set_dtype_policy, kind
+
+
+# Some at a time: each run computes everything, and none of them undoes another.
+KERAS: dict[str, tuple[Setting, ...]] = {
+    "channels first, float64, epsilon": (CHANNELS_FIRST, floatx("float64"), EPSILON),
+    "float16, mixed_bfloat16": (floatx("float16"), policy("mixed_bfloat16")),
+    "mixed_float16": (policy("mixed_float16"),),
 }
 
 
 @contextmanager
 def keras_set_to(kind: str) -> Iterator[None]:
-    get, put, value = KERAS[kind]
-    before = get()
-    put(value)
+    before = [(put, get()) for get, put, _ in KERAS[kind]]
+    for _, put, value in KERAS[kind]:
+        put(value)
     try:
         yield
     finally:
-        put(before)
+        for put, value in before:
+            put(value)
 
 
 def weights(model: keras.Model) -> str:
@@ -52,19 +64,28 @@ def weights(model: keras.Model) -> str:
 def everything(digits: data.Dataset) -> dict[str, Any]:
     """What the shipped and the trained networks say."""
     images, labels = digits.test_images[:8], digits.test_labels[:8]
-    model, autoencoder = classifier.pretrained("digits"), vae.pretrained("digits", latent=4)
-    short = classifier.Recipe(epochs=1, batch_size=32)
-    trained, history = classifier.train(
+    model, autoencoder = (
+        networks.pretrained("classifier", "digits"),
+        networks.pretrained("vae", "digits", latent=4),
+    )
+    short = training.Recipe(epochs=1, batch_size=32)
+    trained = networks.classifier.build()
+    history = training.train(
+        trained,
         digits.train_images[:96],
         digits.train_labels[:96],
+        loss=losses.cross_entropy,
         recipe=short,
         validation=(images, labels),
     )
-    trained_vae, vae_history = vae.train(digits.train_images[:96], latent=2, recipe=short)
+    trained_vae = networks.vae.build(latent=2)
+    vae_history = training.train(
+        trained_vae, digits.train_images[:96], loss=networks.vae.loss, recipe=short
+    )
     return {
         "precision": [each.compute_dtype for each in (model, autoencoder, *model.layers[1:])],
-        "logits": classifier.predict_logits(model, images),
-        "activations": classifier.activations(model, images)["conv2"],
+        "logits": networks.predict_logits(model, images),
+        "activations": networks.activations(model, images)["conv2"],
         "decoded": autoencoder(images).numpy(),
         "stretch": activations.largest_stretch(model, images, iterations=2)["logits"],
         "jsma": attacks.jsma(model, images, (labels + 1) % 10, max_fraction=0.05).images,

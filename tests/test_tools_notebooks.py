@@ -1,6 +1,7 @@
 """The tool that executes notebooks: what it refuses before it does, and text taken over without it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,11 @@ from typing import Any
 import nbformat
 import pytest
 
+from advlib import data
 from tests.test_notebooks import in_pair
 from tools import notebooks
+
+EXECUTE = notebooks.execute
 
 CHAPTER = """---
 jupytext:
@@ -28,12 +32,18 @@ kernelspec:
 
 # A chapter
 
+Twice it is 0<!-- = 2 * number -->, and in **0.0%**<!-- = share.value:.1% --> of the cases more.
+
 ```{code-cell} ipython3
 ---
 mystnb:
   figure:
     caption: A number.
 ---
+import numpy as np
+
+from advlib import metrics
+
 number = 6 * 7
 number
 ```
@@ -44,8 +54,17 @@ And then:
 :tags: [nbval-check-output]
 
 print(number + 1)
+share = metrics.proportion(np.arange(20) < 9)
+```
+
+```{code-cell} ipython3
+:tags: [hide-cell, solution]
+
+# @title Solution to exercise 1
+number
 ```
 """
+PAGE = "See **0.0%**<!-- 03 = share.value:.1% --> of the cases.\n"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +73,8 @@ def executed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     book = tmp_path_factory.mktemp("book")
     folder = book / "notebooks"
     folder.mkdir()
+    (book / "book").mkdir()
+    (book / "book" / "index.md").write_text(PAGE, encoding="utf-8")
     shutil.copy(root / "pyproject.toml", book)
     shutil.copy(root / "notebooks" / "ruff.toml", folder)
     (folder / "03_tiny.md").write_text(CHAPTER, encoding="utf-8")
@@ -122,6 +143,123 @@ def test_code_that_ruff_refuses_is_not_executed(source: Path, code: str, message
     assert message in str(refusal.value)
     assert "ipynb" not in str(refusal.value)
     assert "cell 4" not in str(refusal.value)  # where there is nothing to say
+
+
+def test_numbers_are_written_in_both_files_and_on_pages(source: Path) -> None:
+    text = "Twice it is 84<!-- = 2 * number -->, and in **45.0%**<!-- = share.value:.1% --> of"
+    assert text in source.read_text(encoding="utf-8")
+    assert text in stored(source).cells[1].source
+    page = source.parents[1] / "book" / "index.md"
+    assert page.read_text(encoding="utf-8") == PAGE.replace("0.0%", "45.0%")
+    cells = [cell for cell in stored(source).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == [1, 2, 3]  # what asks leaves no trace
+    assert "_evaluate" not in source.with_suffix(".ipynb").read_text(encoding="utf-8")
+
+
+def test_a_solution_is_folded_away_everywhere(source: Path) -> None:
+    solution = stored(source).cells[-1]
+    assert solution.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}
+    assert solution.metadata.cellView == "form"
+    assert solution.metadata.mystnb.code_prompt_show == "Solution to exercise 1"
+    # And the `.md` says nothing of it but the tag.
+    assert "cellView" not in source.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("2 * number", "2 * numbre", "03_tiny.md:14: 2 * numbre could not be evaluated (NameError"),
+        ("2 * number", "share.values", "03_tiny.md:14: share.values could not be evaluated (Attr"),
+        ("2 * number", "dataset", "03_tiny.md:14: dataset could not be evaluated (NameError: "),
+        ("share.value:.1%", "share", "index.md:1: chapter 03 shows no number = share.value:.1%"),
+    ],
+)
+def test_an_expression_that_fails_is_named_and_nothing_is_lost(
+    source: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, message: str
+) -> None:
+    edit(source, (old, new))
+    before = stored(source), source.read_text(encoding="utf-8")
+    monkeypatch.setattr(notebooks, "execute", EXECUTE)
+    monkeypatch.setenv("ADVLIB_DATASET", "mnist")
+    monkeypatch.setattr(data, "load", lambda name: None)
+    with pytest.raises(SystemExit) as refusal:
+        notebooks.main("03")
+    assert message in str(refusal.value)
+    assert (stored(source), source.read_text(encoding="utf-8")) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("print(number + 1)\n", "print(number + 1)\n```\n\n```{code-cell} ipython3\nnumber +", "F821"),
+        ("number\n```\n\nAnd", "number\n\nAnd", "27: a cell begins in another, which is not closed"),
+        ("number\n```\n", "number\n", "37: ``` is not closed"),
+        ("And then:", "And <!-- then:", "25: a comment that is not closed in its line"),
+        ("And then:", "<details>\n\nAnd then:", "25: <details> is not closed"),
+        ("And then:", "And then:\n\n</details>", "27: </details> closes nothing"),
+        ("And then:", "$$\nx", "25: $$ is not closed"),
+        ("84<!-- = 2", "84 <!-- = 2", "14: <!-- = 2 * number --> must stand right behind a number"),
+        ("2 * number", "2 *", "14: 2 * is no expression"),
+        ("---\njupytext:", "jupytext:", "1: the header is missing"),
+    ],
+)
+@pytest.mark.parametrize("text", [False, True])
+def test_a_half_written_chapter_is_refused_before_anything_is_executed(
+    source: Path, text: bool, old: str, new: str, message: str
+) -> None:
+    if "F821" in message:
+        message, new = ("code changed", new) if text else ("invalid-syntax", new)
+    content = source.read_text(encoding="utf-8")
+    place = content.rindex(old)
+    source.write_text(content[:place] + new + content[place + len(old) :], encoding="utf-8")
+    before = stored(source)
+    with pytest.raises(SystemExit) as refusal:
+        notebooks.main("03", text=text)
+    assert message in str(refusal.value)
+    assert "03_tiny.md" in str(refusal.value)
+    assert stored(source) == before
+
+
+BREAKS = {
+    "nothing": (lambda text: text, ""),
+    "number edited": (lambda text: text.replace("84<!--", "85<!--"), "85 is written, 84 was computed"),
+    "expression renamed": (
+        lambda text: text.replace("= 2 * number", "= 2 * numbers"),
+        "03_tiny.md:14: 2 * numbers could not be evaluated (NameError",
+    ),
+    "value moved": (lambda text: text.replace("6 * 7", "6 * 8"), "84 is written, 96 was computed"),
+    "a share moved": (
+        lambda text: text.replace("20) < 9", "20) < 18"),
+        "45.0% is written, 90.0% was computed (share.value)",
+    ),
+    "within its interval": (lambda text: text.replace("20) < 9", "20) < 10"), ""),
+}
+
+
+def test_numbers_that_moved_fail_and_nothing_else_does(source: Path, root: Path) -> None:
+    content = source.read_text(encoding="utf-8")
+    notebook = source.with_suffix(".ipynb").read_text(encoding="utf-8")
+    for number, (change, _) in enumerate(BREAKS.values(), start=1):
+        name = f"{number:02d}_{source.stem}"
+        source.with_name(f"{name}.md").write_text(change(content), encoding="utf-8")
+        source.with_name(f"{name}.ipynb").write_text(change(notebook), encoding="utf-8")
+    options = ["-p", "no:cacheprovider", "-p", "tests.nbval_rules", "--nbval-lax", "--nbval-current-env"]
+    options += ["-rA", f"--rootdir={root}", "--numprocesses=2", "--dist=loadgroup", str(source.parent)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options],
+        cwd=root,
+        env=os.environ | {"ADVLIB_DATASET": "mnist"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for number, (name, (_, message)) in enumerate(BREAKS.items(), start=1):
+        (outcome,) = re.findall(
+            rf"^(\w+) \S*{number:02d}_03_tiny\S*::numbers", done.stdout, re.MULTILINE
+        )
+        assert outcome == ("FAILED" if message else "PASSED"), name
+        assert message in done.stdout
+    assert "`make notebook NAME=02` writes numbers anew." in done.stdout
 
 
 def test_text_is_taken_over_and_outputs_stay(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

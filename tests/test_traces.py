@@ -15,7 +15,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advlib import _traces, attacks, classifier
+from advlib import _traces, attacks, networks
 from tests.registry import ATTACKS, takes
 
 SHAPE = (5, 4, 2)
@@ -168,7 +168,7 @@ def test_a_model_that_was_changed_is_attacked_as_it_is_now(change: str, name: st
     fresh = attack(name, never_attacked)
     for field in ("images", "success", "iterations", "evaluations"):
         np.testing.assert_array_equal(getattr(changed, field), getattr(fresh, field))
-    logits = classifier.predict_logits(model, IMAGES)
+    logits = networks.predict_logits(model, IMAGES)
     np.testing.assert_allclose(logits, model(IMAGES, training=False), atol=1e-6)
 
 
@@ -289,7 +289,7 @@ def test_large_arrays_are_read_in_parts() -> None:
     assert made_of(large) != before
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(st.lists(st.sampled_from(["flag", "branch", "scale", "sign"]), min_size=1, max_size=4))
 def test_any_order_of_changes(changes: list[str]) -> None:
     model, never_attacked = Branches(), Branches()
@@ -368,7 +368,7 @@ UNCHANGED: dict[str, Callable[[keras.Model], object]] = {
     ),
     "using its layers": lambda model: keras.Sequential([keras.Input((9, 9, 2)), model.layers[0]]),
     "using it": lambda model: keras.Sequential([keras.Input(SHAPE), model, keras.layers.Dense(2)]),
-    "looking inside": lambda model: classifier.activations(model, IMAGES),
+    "looking inside": lambda model: networks.activations(model, IMAGES),
     "freezing": lambda model: setattr(model, "trainable", False),
     "calling": lambda model: model(IMAGES, training=True),
 }

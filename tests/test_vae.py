@@ -5,7 +5,6 @@ import pickle
 import subprocess
 import sys
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,17 @@ import tensorflow as tf
 from scipy.special import expit
 from tqdm import tqdm
 
-from advlib import _training, data, vae
+from advlib import data, networks, training
+from advlib.networks import vae
+from advlib.training import _Loop
 
 every_shipped = pytest.mark.parametrize(
-    ("name", "latent"), [(name, latent) for name, latents in vae.LATENTS.items() for latent in latents]
+    ("name", "latent"),
+    [(name, latent) for name in ("mnist", "digits") for latent in networks.latents(name)],
 )
+
+
+PARTS = ["loss", "reconstruction", "divergence"]
 
 
 def error(model: vae.VAE, images: np.ndarray) -> float:
@@ -63,7 +68,7 @@ def spread(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
 
 
 def test_forward_pass_agrees_with_numpy(digits: data.Dataset) -> None:
-    model = vae.pretrained("digits", latent=4)
+    model = networks.pretrained("vae", "digits", latent=4)
     images = digits.test_images[:3]
     weights = [values.astype(np.float64) for values in model.get_weights()]
     kernels, biases = weights[::2], weights[1::2]
@@ -77,7 +82,7 @@ def test_forward_pass_agrees_with_numpy(digits: data.Dataset) -> None:
 
 
 def test_a_call_decodes_the_means_and_draws_nothing(digits: data.Dataset) -> None:
-    model = vae.pretrained("digits", latent=2)
+    model = networks.pretrained("vae", "digits", latent=2)
     images = digits.test_images[:20]
     means, log_variances = model.encoder(images)
     assert np.mean(np.exp(log_variances)) > 1e-4  # noise would be seen
@@ -119,9 +124,10 @@ def test_layers_of_one_shape_start_differently() -> None:
 def test_training_learns_and_keeps_a_history(
     digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_training, "tqdm", partial(tqdm, disable=False))  # whatever TQDM_DISABLE says
-    recipe = vae.Recipe(epochs=3, batch_size=32)
-    model, history = vae.train(digits.train_images, latent=3, recipe=recipe)
+    monkeypatch.setattr(training, "tqdm", partial(tqdm, disable=False))  # whatever TQDM_DISABLE says
+    recipe = training.Recipe(epochs=3, batch_size=32)
+    model = vae.build(latent=3, seed=recipe.seed)
+    history = training.train(model, digits.train_images, loss=vae.loss, recipe=recipe)
     assert set(history) == {"loss", "reconstruction", "divergence", "learning_rate"}
     assert all(len(values) == recipe.epochs for values in history.values())
     assert model.latent == 3
@@ -142,9 +148,9 @@ def cross_entropy(images: np.ndarray, decoded: np.ndarray) -> np.ndarray:
 
 def history_of_a_look(model: vae.VAE, images: np.ndarray, rate: float = 0.0) -> dict[str, float]:
     """What one step of plain gradient descent on all images writes down; with rate 0, a mere look."""
-    training = vae._Training(model, seed=3)
-    training.compile(optimizer=keras.optimizers.SGD(rate))
-    history = training.fit(images, batch_size=len(images), epochs=1, verbose=0).history
+    loop = _Loop(model, vae.loss, PARTS, seed=3)
+    loop.compile(optimizer=keras.optimizers.SGD(rate))
+    history = loop.fit(images, batch_size=len(images), epochs=1, verbose=0).history
     return {name: value for name, (value,) in history.items()}
 
 
@@ -170,7 +176,7 @@ def test_loss_without_noise_by_hand(digits: data.Dataset) -> None:
 
 
 def test_divergence_by_hand(digits: data.Dataset) -> None:
-    model = vae.pretrained("digits", latent=4)
+    model = networks.pretrained("vae", "digits", latent=4)
     images = digits.test_images[:40]
     means, log_variances = (values.numpy().astype(np.float64) for values in model.encoder(images))
     assert np.ptp(log_variances) > 0.1
@@ -180,20 +186,22 @@ def test_divergence_by_hand(digits: data.Dataset) -> None:
 
 
 def test_history_begins_anew_in_each_epoch(digits: data.Dataset) -> None:
-    training = vae._Training(vae.pretrained("digits", latent=4), seed=3)
-    training.compile(optimizer=keras.optimizers.SGD(0.0))
+    loop = _Loop(networks.pretrained("vae", "digits", latent=4), vae.loss, PARTS, seed=3)
+    loop.compile(optimizer=keras.optimizers.SGD(0.0))
     found = [
-        training.fit(images, batch_size=len(images), verbose=0).history["divergence"][0]
+        loop.fit(images, batch_size=len(images), verbose=0).history["divergence"][0]
         for images in (digits.test_images[:20], np.zeros((20, 28, 28, 1), np.float32))
     ]
-    blank = history_of_a_look(vae.pretrained("digits", latent=4), np.zeros((20, 28, 28, 1), np.float32))
+    blank = history_of_a_look(
+        networks.pretrained("vae", "digits", latent=4), np.zeros((20, 28, 28, 1), np.float32)
+    )
     assert found[1] == pytest.approx(blank["divergence"], rel=1e-5)
     assert found[0] != pytest.approx(found[1], rel=0.05)
 
 
 def test_latents_are_drawn_from_the_gaussian(digits: data.Dataset) -> None:
     # One image many times, so that the mean over the noise is known to a fraction of a per cent.
-    model = vae.pretrained("digits", latent=2)
+    model = networks.pretrained("vae", "digits", latent=2)
     set_log_variances(model, np.log(0.3**2))
     image = digits.test_images[:1]
     mean = model.encoder(image)[0].numpy()
@@ -207,10 +215,10 @@ def test_latents_are_drawn_from_the_gaussian(digits: data.Dataset) -> None:
 
 
 def test_every_step_draws_noise_of_its_own(digits: data.Dataset) -> None:
-    training = vae._Training(vae.pretrained("digits", latent=2), seed=3)
-    training.compile(optimizer=keras.optimizers.SGD(0.0))
+    loop = _Loop(networks.pretrained("vae", "digits", latent=2), vae.loss, PARTS, seed=3)
+    loop.compile(optimizer=keras.optimizers.SGD(0.0))
     image = tf.constant(digits.test_images[:1])
-    looks = {float(training.train_step(image)["reconstruction"]) for _ in range(3)}
+    looks = {float(loop.train_step(image)["reconstruction"]) for _ in range(3)}
     assert len(looks) == 3
 
 
@@ -232,14 +240,16 @@ def test_both_parts_of_the_loss_move_the_weights(digits: data.Dataset) -> None:
 
 @every_shipped
 def test_shipped_weights_can_be_loaded(name: str, latent: int, digits: data.Dataset) -> None:
-    model = vae.pretrained(name, latent=latent)
+    model = networks.pretrained("vae", name, latent=latent)
     assert model.latent == latent
     # Those for MNIST have not seen these digits, which yet are digits.
     assert error(model, digits.test_images) < 0.5 * np.mean(digits.test_images**2)
 
 
 def test_more_latents_reconstruct_the_digits_better(digits: data.Dataset) -> None:
-    models = [vae.pretrained("digits", latent=latent) for latent in vae.LATENTS["digits"]]
+    models = [
+        networks.pretrained("vae", "digits", latent=latent) for latent in networks.latents("digits")
+    ]
     errors = [error(model, digits.test_images) for model in models]
     assert (np.diff(errors) < 0).all()
     mean = digits.train_images.mean(axis=0)
@@ -250,21 +260,14 @@ def test_more_latents_reconstruct_the_digits_better(digits: data.Dataset) -> Non
 
 def test_more_latents_reconstruct_mnist_better(mnist: data.Dataset) -> None:
     images = mnist.test_images[:500]
-    errors = [error(vae.pretrained("mnist", latent=latent), images) for latent in vae.LATENTS["mnist"]]
+    errors = [
+        error(networks.pretrained("vae", "mnist", latent=latent), images)
+        for latent in networks.latents("mnist")
+    ]
     assert (np.diff(errors) < 0).all()
     nothing_learned = np.mean((images - mnist.train_images[:5000].mean(axis=0)) ** 2)
     assert errors[0] < 0.8 * nothing_learned
     assert errors[-1] < 0.1 * nothing_learned
-
-
-def test_weights_for_every_latent_and_no_others_are_shipped() -> None:
-    shipped = [file for file in (files("advlib") / "weights").iterdir() if file.name.startswith("vae_")]
-    expected = {
-        f"vae_{name}_{latent}.weights.h5" for name, latents in vae.LATENTS.items() for latent in latents
-    }
-    assert {file.name for file in shipped} == expected
-    assert set(vae.LATENTS) == set(vae.RECIPES)
-    assert sum(len(file.read_bytes()) for file in shipped) < 3_000_000
 
 
 # Keras's own way to read its variables.
@@ -280,28 +283,19 @@ def test_weights_saved_and_loaded_give_the_same_images(tmp_path: Path, digits: d
 
 
 GOOD = np.full((2, 28, 28, 1), 0.5, np.float32)
-ONE = vae.Recipe(epochs=1)
+ONE = training.Recipe(epochs=1)
 build: Any = vae.build
-pretrained: Any = vae.pretrained
 BAD: list[tuple[Any, str]] = [
     *(
-        (partial(function, latent=bad), f"latent must be a whole number of at least 1, got {bad!r}")
-        for function in (build, partial(vae.train, GOOD, recipe=ONE))
+        (partial(build, latent=bad), f"latent must be a whole number of at least 1, got {bad!r}")
         for bad in (0, -1, 2.5, 2.0, True, "2", None)
     ),
     *(
         (partial(build, latent=2, seed=bad), "seed must be a whole number of at least 0")
         for bad in (-1, 1.5, None)
     ),
-    (partial(pretrained, "cifar", latent=2), "name must be one of mnist, digits, got 'cifar'"),
-    (partial(pretrained, "digits", latent=64), "latent must be one of 2, 4, 16 for digits, got 64"),
-    (partial(pretrained, "mnist", latent=3), "latent must be one of 2, 4, 16, 48 for mnist, got 3"),
     *(
-        (partial(pretrained, "digits", latent=bad), "latent must be")
-        for bad in (0, 2.5, 2.0, True, "2", None)
-    ),
-    *(
-        (partial(vae.train, images, latent=2, recipe=ONE), message)
+        (partial(training.train, vae.build(latent=2), images, loss=vae.loss, recipe=ONE), message)
         for images, message in (
             (GOOD.astype(np.float64), "images must be float32"),
             (GOOD[0], "images must have shape .*add an axis"),
@@ -324,8 +318,9 @@ def test_bad_arguments(call: Any, message: str) -> None:
 def test_history_is_the_mean_over_the_epoch() -> None:
     # Nothing moves at this rate, so that the noise alone tells the batches apart; the last is smaller.
     images = np.random.default_rng(0).random((11, 28, 28, 1), np.float32)
-    recipe = vae.Recipe(epochs=1, batch_size=4, learning_rate=1e-30, seed=3)
-    model, history = vae.train(images, latent=2, recipe=recipe)
+    recipe = training.Recipe(epochs=1, batch_size=4, learning_rate=1e-30, seed=3)
+    model = vae.build(latent=2)
+    history = training.train(model, images, loss=vae.loss, recipe=recipe)
     means, log_variances = model.encoder.predict(images, verbose=0)
     terms = np.square(means) + np.exp(log_variances) - 1 - log_variances
     expected = terms.sum(axis=1).mean() / 2
@@ -338,7 +333,7 @@ def test_history_is_the_mean_over_the_epoch() -> None:
 def test_an_autoencoder_that_was_kept_is_the_same(
     way: str, digits: data.Dataset, tmp_path: Path
 ) -> None:
-    model, images = vae.pretrained("digits", latent=4), digits.test_images[:9]
+    model, images = networks.pretrained("vae", "digits", latent=4), digits.test_images[:9]
     expected = model(images).numpy()
     path = tmp_path / "vae.keras"
     if way == "another process":
@@ -348,7 +343,7 @@ def test_an_autoencoder_that_was_kept_is_the_same(
         code = (
             "import pickle, sys, keras, numpy; "
             "pickled = pickle.load(open(sys.argv[2], 'rb')); "  # imports what it needs
-            "import advlib.vae; "
+            "import advlib.networks; "
             "saved = keras.models.load_model(sys.argv[1]); "
             "images = numpy.load(sys.argv[3]); "
             "numpy.save(sys.argv[4], [saved(images), pickled(images)])"
@@ -372,7 +367,7 @@ def test_an_autoencoder_that_was_kept_is_the_same(
 
 
 def test_a_clone_has_the_architecture_and_weights_of_its_own(digits: data.Dataset) -> None:
-    model = vae.pretrained("digits", latent=4)
+    model = networks.pretrained("vae", "digits", latent=4)
     clone = keras.models.clone_model(model)
     assert [each.shape for each in clone.weights] == [each.shape for each in model.weights]
     assert not np.array_equal(clone(digits.test_images[:2]), model(digits.test_images[:2]))

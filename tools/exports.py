@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from advlib import attacks, classifier, data, plots
+from advlib import attacks, data, networks, plots
 
 COUNT = 10
 DIGIT, TARGET = 2, 6
@@ -87,8 +87,8 @@ def preview(before: np.ndarray, after: np.ndarray, reads: list[str]) -> Figure:
 
 def main(folder: Path) -> None:
     dataset = load()
-    model = classifier.pretrained(dataset.name)
-    chosen = classifier.correctly_classified(
+    model = networks.pretrained("classifier", dataset.name)
+    chosen = networks.correctly_classified(
         model, dataset.test_images, dataset.test_labels, digit=DIGIT, count=COUNT
     )
     digits = dataset.test_images[chosen]
@@ -114,7 +114,7 @@ def main(folder: Path) -> None:
         steps=STEPS,
         targeted=True,
     )
-    shares = softmax(classifier.predict_logits(model, np.concatenate([some, result.images])), axis=1)
+    shares = softmax(networks.predict_logits(model, np.concatenate([some, result.images])), axis=1)
     reads = [f"{share.argmax()}: {share.max():.0%}" for share in shares]
     mpl.use("agg")
     without = {"Software": None}  # no version in the file: the same input gives the same bytes

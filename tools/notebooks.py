@@ -3,8 +3,9 @@
     python tools/notebooks.py [--text] [NAME]
 
 Cells come from the `.md` of the pair, which is the file to edit; the `.ipynb` is made from it, and
-written only when a byte of it changed. With --text nothing is executed: text, captions, descriptions
-and tags are taken over, and the outputs stay.
+written only when a byte of it changed. Numbers in prose are written anew, in both files and in the pages
+of book/ that show them: tools/prose.py says how they are marked. With --text nothing is executed:
+text, captions, descriptions and tags are taken over, and the outputs stay.
 """
 
 import argparse
@@ -25,6 +26,12 @@ import PIL.Image
 from jupytext.combine import combine_inputs_with_outputs
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+if __name__ == "__main__":  # called by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools import prose
+from tools.prose import Answer, Number, NumbersError
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 PNG = re.compile(r"iVBORw0KGgo[A-Za-z0-9+/]+=*")  # every PNG begins so in base64
@@ -60,7 +67,24 @@ def read(source: Path) -> tuple[Any, str]:
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     stored = nbformat.reads(before, as_version=4) if before else nbformat.v4.new_notebook()
     # Cells keep their identifiers.
-    return combine_inputs_with_outputs(jupytext.read(source), stored), before
+    return dress(combine_inputs_with_outputs(jupytext.read(source), stored)), before
+
+
+def dress(notebook: Any) -> Any:
+    """Fold solutions away: on the site under their title, in JupyterLab and in Colab.
+
+    All of this follows from the tag, so that the `.md` need not say it. Colab shows the title of a cell
+    that is a form, and JupyterLab the first line of one whose source is hidden.
+    """
+    for cell in notebook.cells:
+        if "solution" in cell.metadata.get("tags", []):
+            title = cell.source.splitlines()[0].removeprefix("# @title ")
+            cell.metadata.setdefault("mystnb", {}).update(
+                {"code_prompt_show": title, "code_prompt_hide": title}
+            )
+            cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
+            cell.metadata["cellView"] = "form"
+    return notebook
 
 
 def write(notebook: Any, source: Path, before: str) -> bool:
@@ -71,8 +95,59 @@ def write(notebook: Any, source: Path, before: str) -> bool:
     return after != before
 
 
+def half_written(source: Path) -> list[str]:
+    """What is not closed in a `.md`, or stands where it cannot: each with its line."""
+    text = source.read_text(encoding="utf-8")
+    faults = [] if re.match(r"---\n.*?\n---\n", text, re.DOTALL) else ["1: the header is missing"]
+    opened: dict[str, int] = {}
+    pairs = {"<details>": "</details>", "$$": "$$"}
+    fence = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        begins = re.match(r"(`{3,})(.*)", line)
+        if begins and fence:
+            if begins[1] == fence and not begins[2].strip():
+                fence = ""
+                del opened["```"]
+            elif begins[2].startswith("{"):
+                faults.append(f"{number}: a cell begins in another, which is not closed")
+            continue
+        if begins:
+            fence, opened["```"] = begins[1], number
+        if fence:
+            continue
+        if line.count("<!--") != line.count("-->"):
+            faults.append(f"{number}: a comment that is not closed in its line")
+        for begin, end in pairs.items():
+            if line.strip() == end and begin in opened:
+                del opened[begin]
+            elif line.strip() == begin:
+                if begin in opened:
+                    faults.append(f"{number}: {begin} in another, which is not closed")
+                opened[begin] = number
+            elif line.strip() == end:
+                faults.append(f"{number}: {end} closes nothing")
+    faults += [f"{number}: {begin} is not closed" for begin, number in opened.items()]
+    return [f"{FOLDER.name}/{source.name}:{fault}" for fault in faults]
+
+
+def check_text(source: Path) -> None:
+    """Leave where a `.md` is half written, or the numbers in its prose are not what they should be."""
+    faults = half_written(source)
+    for cell in [] if faults else jupytext.read(source).cells:
+        if cell.cell_type == "code" and prose.COMMENT.search(cell.source):
+            faults.append(f"{source.name}: numbers are marked in prose, not in code:\n{cell.source}")
+    try:
+        find(source)
+        update_pages(check=True)
+    except NumbersError as error:
+        faults += str(error).splitlines()
+    if faults:
+        sys.exit("\n".join(faults) + "\nNothing was executed.")
+
+
 def check(source: Path) -> None:
-    """Leave with ruff's message where it would have the code otherwise; a `.md` it does not read."""
+    """Leave where `check_text` would, or where ruff would have the code otherwise."""
+    check_text(source)
     cells = nbformat.writes(jupytext.read(source))
     name = f"{FOLDER.name}/{source.stem}.ipynb"
     message = ""
@@ -92,8 +167,23 @@ def check(source: Path) -> None:
         sys.exit(message.replace(name, f"{FOLDER.name}/{source.name}") + "Nothing was executed.")
 
 
+def find(source: Path) -> list[Number]:
+    """The numbers in a chapter's prose."""
+    return prose.find(source, source.read_text(encoding="utf-8"), source.name[:2])
+
+
+def update_pages(*, check: bool = False) -> None:
+    """Let the pages in book/ show what the chapters do; or only leave where one cannot."""
+    chapters = {source.name[:2]: find(source) for source in sorted(FOLDER.glob("*.md"))}
+    for page in sorted((FOLDER.parent / "book").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        after = prose.rewrite(text, prose.on_page(page, text, chapters))
+        if after != text and not check:
+            page.write_text(after, encoding="utf-8")
+
+
 def execute(source: Path) -> bool:
-    """Execute one notebook and say whether its file changed."""
+    """Execute one notebook, write its numbers anew, and say whether its file changed."""
     notebook, before = read(source)
     client = NotebookClient(
         notebook,
@@ -102,7 +192,13 @@ def execute(source: Path) -> bool:
         coalesce_streams=True,  # and so would the pieces in which a text arrives
         resources={"metadata": {"path": FOLDER}},
     )
+    wanted = find(source)
+    asked = nbformat.v4.new_code_cell(prose.question(wanted))
+    notebook.cells.append(asked)  # in the same kernel, when all has run
     client.execute(stderr=subprocess.DEVNULL)  # TensorFlow's chatter; errors come as messages
+    notebook.cells.pop()
+    printed = "".join(output.get("text", "") for output in asked.outputs)
+    write_numbers(source, notebook, prose.answers(wanted, printed))
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             shrink(output.get("data", {}))
@@ -110,8 +206,23 @@ def execute(source: Path) -> bool:
     return write(notebook, source, before)
 
 
+def write_numbers(source: Path, notebook: Any, answers: list[Answer]) -> None:
+    """Write what was computed where it stands: in the `.md`, in the notebook's cells, and in pages."""
+    texts = [answer.text for answer in answers]
+    before = source.read_text(encoding="utf-8")
+    after = prose.rewrite(before, texts)
+    if after != before:
+        source.write_text(after, encoding="utf-8")
+    new = iter(texts)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = prose.rewrite(cell.source, new)
+    update_pages()
+
+
 def take_text(source: Path) -> bool:
     """Take over everything but code, keep the outputs, and say whether the file changed."""
+    check_text(source)
     notebook, before = read(source)
     stored = nbformat.reads(before, as_version=4).cells if before else []
     code, code_before = (
@@ -139,6 +250,10 @@ def main(name: str | None = None, *, text: bool = False) -> None:
     if text:
         for source in sources:
             print(f"{source.stem}: {'changed' if take_text(source) else 'unchanged'}")
+        try:
+            update_pages()
+        except NumbersError as error:
+            sys.exit(str(error))
         return
     if os.environ.get("ADVLIB_DATASET", "mnist") != "mnist":
         sys.exit("The stored outputs are MNIST's: unset ADVLIB_DATASET.")
@@ -156,8 +271,9 @@ def main(name: str | None = None, *, text: bool = False) -> None:
         start = time.perf_counter()
         try:
             changed = execute(source)
-        except CellExecutionError as error:
-            sys.exit(f"{error.traceback}\n{source.stem} failed; its stored outputs are as they were.")
+        except (CellExecutionError, NumbersError) as error:
+            said = error.traceback if isinstance(error, CellExecutionError) else error
+            sys.exit(f"{said}\n{source.stem} failed; its stored outputs are as they were.")
         seconds = time.perf_counter() - start
         print(f"   {'changed' if changed else 'unchanged'}, {seconds:.0f} s", flush=True)
 

@@ -1,16 +1,18 @@
 """Compute again whatever the package ships, and say what it reaches.
 
-    python tools/weights.py
+    python tools/weights.py [NAME]
 
-Trains the networks (some ten minutes on two cores), then attacks the classifiers (about half an hour).
-The attacks are made part by part: after an interruption, those that are in _build/attacks are not made
-again.
+Trains the networks (some fifteen minutes on two cores), then attacks the classifiers (about half an
+hour). With a name it only trains those whose file of weights begins so. The attacks are made part by
+part: after an interruption, those that are in _build/attacks are not made again.
 """
 
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from advlib import attacks, classifier, data, metrics, results, vae
+from advlib import attacks, data, metrics, networks, results
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "advlib" / "weights"
@@ -45,20 +47,24 @@ def as_text(arrays: Arrays) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def train(dataset: data.Dataset) -> None:
-    recipe = classifier.RECIPES[dataset.name]
-    model, _ = classifier.train(dataset.train_images, dataset.train_labels, recipe=recipe)
-    logits = classifier.predict_logits(model, dataset.test_images)
-    right = metrics.proportion(logits.argmax(axis=1) == dataset.test_labels)
-    print(f"   test accuracy {right}")
-    store(FOLDER / f"classifier_{dataset.name}.weights.h5", model.save_weights)
+def train(entry: networks.Shipped) -> None:
+    """Train one network again, store its weights, and say what it reaches and costs."""
+    dataset = data.load(entry.dataset)
+    start = time.perf_counter()
+    model, history = entry.train(dataset)
+    reached = f"loss {history['loss'][-1]:.2f}"
+    if entry.network == "classifier":
+        logits = networks.predict_logits(model, dataset.test_images)
+        reached = f"test accuracy {metrics.proportion(logits.argmax(axis=1) == dataset.test_labels)}"
+    print(f"== {entry}: {reached}, {time.perf_counter() - start:.0f} s", flush=True)
+    store(FOLDER / entry.file, model.save_weights)
 
 
-def train_vaes(dataset: data.Dataset) -> None:
-    for latent in vae.LATENTS[dataset.name]:
-        model, history = vae.train(dataset.train_images, latent=latent, recipe=vae.RECIPES[dataset.name])
-        print(f"   latent {latent}: loss {history['loss'][-1]:.2f}")
-        store(FOLDER / f"vae_{dataset.name}_{latent}.weights.h5", model.save_weights)
+def list_hashes() -> None:
+    """Write down what `networks.pretrained` demands of the files of weights."""
+    names = sorted(entry.file for entry in networks.SHIPPED)
+    lines = [f"{hashlib.sha256((FOLDER / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    store(FOLDER / "SHA256SUMS", lambda path: path.write_text("".join(lines), encoding="utf-8"))
 
 
 def search(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Arrays:
@@ -100,8 +106,8 @@ def attack(
     weights = (FOLDER / f"classifier_{dataset.name}.weights.h5").read_bytes()
     folder = PARTS / f"{kind}_{dataset.name}_{hashlib.sha256(weights).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    model = classifier.pretrained(dataset.name)
-    right = classifier.predict_logits(model, dataset.test_images).argmax(axis=1) == dataset.test_labels
+    model = networks.pretrained("classifier", dataset.name)
+    right = networks.predict_logits(model, dataset.test_images).argmax(axis=1) == dataset.test_labels
     indices = np.flatnonzero(right)[:count]
     parts = []
     for start in range(0, count, PART):
@@ -122,15 +128,19 @@ def attack(
     shutil.rmtree(folder)
 
 
-def main() -> None:
-    for name in data.NAMES:
-        dataset = data.load(name)
+def main(name: str) -> None:
+    """Train the networks whose file begins with `name`; without one all, and attack them."""
+    for entry in networks.SHIPPED:
+        if entry.file.startswith(name):
+            train(entry)
+    list_hashes()
+    if name:
+        return
+    for dataset in map(data.load, data.DIGITS):
         print(f"== {dataset}", flush=True)
-        train(dataset)
-        train_vaes(dataset)
-        attack("one_pixel_search", search, dataset, results.SEARCHED[name])
-        attack("one_pixel", evolve, dataset, results.EVOLVED[name])
+        attack("one_pixel_search", search, dataset, results.SEARCHED[dataset.name])
+        attack("one_pixel", evolve, dataset, results.EVOLVED[dataset.name])
 
 
 if __name__ == "__main__":
-    main()
+    main(*(sys.argv[1:2] or [""]))

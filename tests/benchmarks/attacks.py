@@ -30,7 +30,7 @@ from scipy.optimize import OptimizeResult, differential_evolution
 from scipy.stats import qmc
 from tqdm import tqdm
 
-from advlib import attacks, classifier, data, metrics
+from advlib import attacks, data, metrics, networks
 
 # From images (n, 28, 28, 1) and classes (n,) to the attacked images.
 Attack = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -310,7 +310,7 @@ def table(title: str, head: str, rows: Iterable[Iterable[str]]) -> None:
 
 
 def predicted(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    return classifier.predict_logits(model, images.astype(np.float32)).argmax(axis=1)
+    return networks.predict_logits(model, images.astype(np.float32)).argmax(axis=1)
 
 
 def random_targets(labels: np.ndarray) -> np.ndarray:
@@ -699,7 +699,7 @@ SCALED: dict[str, Callable[[keras.Model, np.ndarray, np.ndarray], Any]] = {
 
 def one_size(attack: str, count: int) -> None:
     """Print seconds, and memory before and after, of one attack on `count` digits."""
-    model = classifier.pretrained("mnist")
+    model = networks.pretrained("classifier", "mnist")
     digits = data.load("mnist")
     images, labels = digits.test_images[:count], digits.test_labels[:count]
 
@@ -762,7 +762,7 @@ def main() -> None:
     if "scaling" in parts:
         scaling(*[(10, 20, 40)] * 2 if quick else ((100, 1000, 10_000), (50, 200, 1000)))
     count, repeats = (20, 1) if quick else (500, 3)
-    model = classifier.pretrained("mnist")
+    model = networks.pretrained("classifier", "mnist")
     digits = data.load("mnist")
     right = predicted(model, digits.test_images[:1100]) == digits.test_labels[:1100]
     images, labels = digits.test_images[:1100][right], digits.test_labels[:1100][right]
