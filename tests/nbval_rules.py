@@ -84,10 +84,18 @@ def compare_outputs(cell: Any, found: Any, stored: Any, skip_compare: Any = None
     return same
 
 
-def local_kernel(**settings: Any) -> KernelManager:
-    """A kernel that is spoken to through files: two processes that ask for ports may get the same."""
-    file = Path(tempfile.mkdtemp(prefix="kernel-")) / "kernel.json"
-    return KernelManager(transport="ipc", connection_file=str(file), **settings)
+class LocalKernel(KernelManager):
+    """A kernel that shows no bars, and is spoken to through files.
+
+    Two processes that ask for ports at the same time may be given the same.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        file = Path(tempfile.mkdtemp(prefix="kernel-")) / "kernel.json"
+        super().__init__(transport="ipc", connection_file=str(file), **settings)
+
+    def start_kernel(self, **settings: Any) -> None:
+        super().start_kernel(env=os.environ | {"TQDM_DISABLE": "1"}, **settings)
 
 
 class Numbers(nbval.plugin.IPyNbCell):
@@ -135,7 +143,7 @@ def collect(file: Any) -> Iterator[Any]:
 def pytest_configure(config: pytest.Config) -> None:
     nbval.plugin.IPyNbCell.compare_outputs = compare_outputs
     nbval.plugin.IPyNbFile.collect = collect
-    nbval.kernel.KernelManager = local_kernel
+    nbval.kernel.KernelManager = LocalKernel
     try:
         data.load()
     except data.DataUnavailableError as error:

@@ -1,8 +1,8 @@
 """In which order the tests run in several processes, and which parts passed: `-p tests.schedule`.
 
-The parts are the chapters, by the names of their files, "site", and "unit" for all others. A chapter
-runs in one process, as it has one kernel, and so does each file of tests. Chapters go first, the longest
-at the head: what is short fills up the end.
+The parts are the chapters, by the names of their files, "site", and "unit" for all others. A file, be it
+a chapter, which has one kernel, or one of tests, runs in one process (`--dist loadfile`). Chapters go
+first, the longest at the head: what is short fills up the end.
 
 At the end, the name of every part of which all tests passed stands in the file that `--passed` names.
 """
@@ -39,10 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--passed", type=Path, help="file for the names of the parts that passed")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks next
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.name))
     items.sort(key=lambda item: -minutes(item.path))  # stable: cells stay in order
 
 

@@ -97,16 +97,10 @@ def chapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def outcomes(root: Path, notebook: Path, **environment: str) -> tuple[dict[str, str], str]:
     """What nbval says, with the rules, of each case; and its whole report."""
-    options = [
-        "no:cacheprovider",
-        "-p",
-        "tests.nbval_rules",
-        "-rA",
-        "--nbval-lax",
-        "--nbval-current-env",
-    ]
+    options = ["-p", "no:cacheprovider", "-p", "tests.nbval_rules", "--nbval-lax", "--nbval-current-env"]
+    options += ["-rA", f"--rootdir={root}", f"--config-file={root / 'pyproject.toml'}"]
     report = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", *options, f"--rootdir={root}", notebook],
+        [sys.executable, "-m", "pytest", *options, str(notebook.parent)],
         cwd=root,
         env=os.environ | environment,
         capture_output=True,

@@ -14,7 +14,7 @@ MODULES = [
     if path.name != "__init__.py"
 ]
 # Called by make alone, or among those that run always.
-WITHOUT = {"tools/bench.py", "tools/book.py", "tools/colab.py", "tools/repository.py", "tools/weights.py"}
+WITHOUT = {f"tools/{name}.py" for name in ("bench", "book", "colab", "repository", "weights")}
 
 
 def touched(monkeypatch: pytest.MonkeyPatch, *files: str) -> list[str]:

@@ -111,7 +111,7 @@ def check() -> int:
     base = os.environ.get("BASE") or "HEAD"
     files = since(base) or since("HEAD~1")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--quiet"]
-    command += ["--numprocesses", "2", "--dist", "loadgroup", *tests(files)]
+    command += ["--numprocesses", "2", "--dist", "loadfile", *tests(files)]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 

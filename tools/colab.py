@@ -76,7 +76,7 @@ def main() -> None:
         shutil.copytree(ROOT / "notebooks", folder / "notebooks")
         check = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.nbval_rules"]
         options = ["--nbval-lax", "--nbval-kernel-name=colab", "--nbval-cell-timeout=600"]
-        environment = os.environ | {"JUPYTER_PATH": str(folder), "TQDM_DISABLE": "1"}
+        environment = os.environ | {"JUPYTER_PATH": str(folder)}
         sys.exit(
             subprocess.run(
                 [*check, *options, f"--rootdir={ROOT}", folder / "notebooks"], cwd=ROOT, env=environment

@@ -6,7 +6,6 @@ Parts are "unit", "site", and chapters by the names of their files. For each tha
 its name is made in FOLDER, unless something went untested for want of MNIST.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ WITHOUT = ROOT / "_build" / "without-mnist"  # left by the tests where they had 
 OPTIONS = [
     *("-p", "no:cacheprovider", "-p", "tests.nbval_rules"),
     *("--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=600"),
-    *("--numprocesses", "2", "--dist", "loadgroup", "--no-loadscope-reorder"),
+    *("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder"),
 ]
 
 
@@ -36,8 +35,7 @@ def main(folder: Path, parts: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         passed = Path(name) / "passed"
         command = [sys.executable, "-m", "pytest", *OPTIONS, "--passed", str(passed), *files(parts)]
-        environment = os.environ | {"TQDM_DISABLE": "1"}
-        status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        status = subprocess.run(command, cwd=ROOT, check=False).returncode
         if passed.exists():
             folder.mkdir(parents=True, exist_ok=True)
             for part in passed.read_text(encoding="utf-8").split():
