@@ -17,6 +17,7 @@ STARTS: dict[Any, Any] = {}
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Let every test draw the same numbers, whichever ran before it in its process."""
+    keras.utils.set_random_seed(1)  # of layers that a test builds without a seed
     module = getattr(item, "module", None)
     random = getattr(module, "RANDOM", None)
     if random is not None:

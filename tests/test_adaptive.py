@@ -341,13 +341,13 @@ def nearness_below(images: tf.Tensor) -> tf.Tensor:
 
 def starts(**more: Any) -> np.ndarray:
     """The second starts of grey images: the classifier is wrong everywhere, the step is 0."""
-    images = np.full((2000, 2, 3, 1), 0.5, np.float32)
+    images = np.full((1000, 2, 3, 1), 0.5, np.float32)
     images[:, 0, 0] = 0.1
     arguments: dict[str, Any] = {"epsilon": 0.3, "restarts": 2, "seed": 8} | more
     return adaptive_pgd(
         ALWAYS_WRONG,
         images,
-        np.zeros(2000, int),
+        np.zeros(1000, int),
         score=nearness_below,
         threshold=UNREACHABLE,
         step_size=0,

@@ -6,6 +6,7 @@ Parts are "unit", "site", and chapters by the names of their files. For each tha
 its name is made in FOLDER, unless something went untested for want of MNIST.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SITE = [f"tests/test_site{kind}.py" for kind in ("", "_address", "_playground")]
 WITHOUT = ROOT / "_build" / "without-mnist"  # left by the tests where they had to do without it
+# Two processes on two cores: threads that wait for each other make some cells six times as slow.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 OPTIONS = [
     *("-p", "no:cacheprovider", "-p", "tests.nbval_rules"),
     *("--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=600"),
@@ -35,7 +38,7 @@ def main(folder: Path, parts: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         passed = Path(name) / "passed"
         command = [sys.executable, "-m", "pytest", *OPTIONS, "--passed", str(passed), *files(parts)]
-        status = subprocess.run(command, cwd=ROOT, check=False).returncode
+        status = subprocess.run(command, cwd=ROOT, env=ONE_THREAD | os.environ, check=False).returncode
         if passed.exists():
             folder.mkdir(parents=True, exist_ok=True)
             for part in passed.read_text(encoding="utf-8").split():
