@@ -67,7 +67,7 @@ def cross_entropy(model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
     if labels is None or not labels.dtype.is_integer or labels.shape.rank != 1:
         raise ValueError(f"targets must be labels, integers (n,), for this loss, got {_form(labels)}")
     logits = model(batch.images, training=batch.training)
-    right = tf.equal(tf.argmax(logits, axis=1, output_type=labels.dtype), labels)
+    right = tf.equal(tf.argmax(logits, axis=1), tf.cast(labels, tf.int64))
     return {
         "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, logits),
         "accuracy": tf.reduce_mean(tf.cast(right, tf.float32)),

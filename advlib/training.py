@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from advlib._checks import check_images, check_input_shape, check_integer, check_labels
+from advlib._checks import check_images, check_input_shape, check_integer, check_labels, check_model
 from advlib.losses import Batch, Loss
 
 __all__ = ["Progress", "Recipe", "train"]
@@ -67,9 +67,10 @@ def train(
 
     Adam (Kingma and Ba 2014, https://arxiv.org/abs/1412.6980) and a learning rate that falls along half
     a cosine (Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983). The loop is Keras's `fit`:
-    with `losses.cross_entropy` it gives the weights, to the bit, that `compile` and `fit` give. Two runs
-    on one machine give bit-equal weights: the random state of the process is reset and TensorFlow's
-    deterministic operations are switched on, both for good.
+    with `losses.cross_entropy` it gives the weights, to the bit, that `compile` and `fit` give. Losses
+    that layers add themselves, such as regularisers, are not looked at. Two runs on one machine give
+    bit-equal weights: the random state of the process is reset and TensorFlow's deterministic operations
+    are switched on, both for good.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ def train(
         Pixel scale [0, 1].
     targets : array, (n,) or (n, ...), optional
         What the loss asks for: integers are labels, from 0 to the model's last class; or floats, such
-        as probabilities (n, classes); or none.
+        as probabilities (n, classes), of which float32 is made; or none.
     loss : callable
         Takes the model and a `losses.Batch`, and returns a dict of scalar tensors, each a mean over the
         batch. "loss" is lowered; the others are only kept in the history. `advlib.losses` has some, and
@@ -102,6 +103,11 @@ def train(
     FloatingPointError
         If the loss is no longer finite after an epoch. The model then holds weights of no use.
     """
+    check_model(model)
+    if not callable(loss):
+        raise ValueError(f"loss must be callable, got {type(loss).__name__}")
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe must be a training.Recipe, got {type(recipe).__name__}")
     images = check_images(images)
     check_input_shape(model, images)
     sets = [_together(model, images, targets, "")]
@@ -109,8 +115,9 @@ def train(
         if not isinstance(validation, tuple) or len(validation) != 1 + (targets is not None):
             wanted = "(images,)" if targets is None else "(images, targets)"
             raise ValueError(f"validation must be a tuple {wanted}, as what is trained on")
-        check_input_shape(model, check_images(validation[0], "validation images"), "validation images")
-        sets.append(_together(model, validation[0], (*validation, None)[1], "validation "))
+        held_out = check_images(validation[0], "validation images")
+        check_input_shape(model, held_out, "validation images")
+        sets.append(_together(model, held_out, (*validation, None)[1], "validation "))
 
     with _settings():
         # Asked beforehand, so that what the loss refuses is refused before anything is trained.
@@ -150,7 +157,7 @@ def _together(
         )
     if not np.isfinite(targets).all():
         raise ValueError(f"{name}targets must be finite")
-    return images, targets
+    return images, targets.astype(np.float32)
 
 
 def _asked(
@@ -191,7 +198,8 @@ class _Loop(keras.Model):
         super().__init__(dtype="float32")
         self._model = model
         self._lowered = loss
-        self._seeds = keras.random.SeedGenerator(seed)
+        # Of their own, or measuring would change what training draws.
+        self._seeds, self._other_seeds = (keras.random.SeedGenerator(seed) for _ in range(2))
         self._means = [keras.metrics.Mean(name) for name in names]
 
     @property
@@ -216,7 +224,8 @@ class _Loop(keras.Model):
 
     def _batch(self, arrays: Any, *, training: bool) -> Batch:
         images, targets, _ = keras.utils.unpack_x_y_sample_weight(arrays)
-        return Batch(images, targets, training=training, seeds=self._seeds)
+        seeds = self._seeds if training else self._other_seeds
+        return Batch(images, targets, training=training, seeds=seeds)
 
     def _record(self, values: dict[str, tf.Tensor], batch: Batch) -> dict[str, tf.Tensor]:
         for mean in self._means:

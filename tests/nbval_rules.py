@@ -13,6 +13,7 @@ and nothing is compared but the line that says so; the report says it, too.
 
 import os
 import re
+import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -41,6 +42,9 @@ Stored: left of ==, + in a difference, or first. Computed now: right, -, or seco
 A number that is shown with its interval may differ within that; nothing else may.
 If what was computed is as it should be, `make notebook NAME={name}` stores it."""
 
+# What kernels get besides the environment; other tests in this process are none of it.
+CHOSEN: dict[str, str] = {}
+
 compare_exactly = nbval.plugin.IPyNbCell.compare_outputs
 collect_cells = nbval.plugin.IPyNbFile.collect
 
@@ -62,6 +66,11 @@ def texts(outputs: list[Any]) -> list[tuple[Any, str]]:
     return places
 
 
+def on_digits() -> bool:
+    """Whether chapters run on the embedded digits."""
+    return (os.environ | CHOSEN).get("ADVLIB_DATASET") == "digits"
+
+
 def said_of(outputs: list[Any]) -> str:
     """The line that says on which data a chapter runs; empty in all other cells."""
     lines = "".join(container[key] for container, key in texts(outputs)).splitlines()
@@ -70,7 +79,7 @@ def said_of(outputs: list[Any]) -> str:
 
 def compare_outputs(cell: Any, found: Any, stored: Any, skip_compare: Any = None) -> bool:
     """nbval's comparison, after numbers that agree were made equal."""
-    if os.environ.get("ADVLIB_DATASET") == "digits":
+    if on_digits():
         return said_of(found) == said_of(stored).replace(*DATA_SETS)
     for (new, new_key), (old, old_key) in zip(texts(found), texts(stored), strict=False):
         if new_key == old_key:
@@ -95,7 +104,12 @@ class LocalKernel(KernelManager):
         super().__init__(transport="ipc", connection_file=str(file), **settings)
 
     def start_kernel(self, **settings: Any) -> None:
-        super().start_kernel(env=os.environ | {"TQDM_DISABLE": "1"}, **settings)
+        super().start_kernel(env=os.environ | CHOSEN | {"TQDM_DISABLE": "1"}, **settings)
+
+    def cleanup_resources(self, restart: bool = False) -> None:
+        super().cleanup_resources(restart)
+        if not restart:
+            shutil.rmtree(Path(self.connection_file).parent, ignore_errors=True)
 
 
 class Numbers(nbval.plugin.IPyNbCell):
@@ -107,7 +121,7 @@ class Numbers(nbval.plugin.IPyNbCell):
         super().runtest()
         printed = "".join(output.get("text", "") for output in self.test_outputs)
         computed = prose.answers(wanted, printed)
-        if os.environ.get("ADVLIB_DATASET") == "digits":
+        if on_digits():
             return
         faults = [
             f"{number.place}: {number.written} is written, {answer.text} was computed "
@@ -147,7 +161,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         data.load()
     except data.DataUnavailableError as error:
-        os.environ["ADVLIB_DATASET"] = "digits"
+        CHOSEN["ADVLIB_DATASET"] = "digits"
         config.stash[REASON] = str(error)
         mark_missing()
 
@@ -162,7 +176,7 @@ REASON = pytest.StashKey[str]()
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if os.environ.get("ADVLIB_DATASET") == "digits":
+    if on_digits():
         terminalreporter.section("NOT COMPARED: run on the embedded UCI digits", sep="!", red=True)
         terminalreporter.write_line(config.stash.get(REASON, "ADVLIB_DATASET=digits was chosen."))
         terminalreporter.write_line("The notebooks ran to their end; their numbers were not checked.")

@@ -37,7 +37,9 @@ def said(page: Path, selector: str, attribute: str) -> str:
 class Visit:
     """A page opened from its file, with what it requested and what it said to the console."""
 
-    def __init__(self, browser: Browser, path: Path, mode: Any = "light", width: int = 1400) -> None:
+    def __init__(
+        self, browser: Browser, path: Path, mode: Any = "light", width: int = 1400, until: Any = "load"
+    ) -> None:
         self.context = browser.new_context(
             color_scheme=mode, viewport={"width": width, "height": 900}, permissions=["clipboard-read"]
         )
@@ -49,7 +51,7 @@ class Visit:
             "console", lambda said: self.errors.append(said.text) if said.type == "error" else None
         )
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(path.as_uri(), wait_until="networkidle")
+        self.page.goto(path.as_uri(), wait_until=until)
 
     def __enter__(self) -> "Visit":
         return self

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "networks.classifier": {"_checks", "networks"},
     "networks.vae": {"_checks", "losses", "networks"},
     "networks._reading": {"_checks", "_graph", "_models"},
-    "networks._shipped": {"data", "losses", "networks", "training"},
+    "networks._shipped": {"_checks", "data", "losses", "networks", "training"},
     "detection": {"_checks", "_models"},
     "metrics": {"_checks"},
     "representation": {"_checks"},

@@ -53,7 +53,13 @@ def checkout(root: Path, tmp_path: Path) -> Path:
         "README.md",
     ]
     files += ["tools/exports.py", "tools/book.py", "tests/nbval_rules.py", "tests/test_site.py"]
-    files += ["tests/site.py", "tools/prose.py", "tools/repository.py", "tools/run_tests.py"]
+    files += [
+        "tests/site.py",
+        "tools/notebooks.py",
+        "tools/prose.py",
+        "tools/repository.py",
+        "tools/run_tests.py",
+    ]
     files += ["tests/conftest.py", "book/package.json", "book/package-lock.json"]
     files += [f"notebooks/{chapter}{end}" for chapter in CHAPTERS for end in (".ipynb", ".md")]
     for file in files:
@@ -180,14 +186,30 @@ def test_what_ran_without_mnist_is_not_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        time.sleep(0.02)
         (tmp_path / "without").touch()
         Path(command[command.index("--passed") + 1]).write_text("01_one\nsite\nunit\n")
         return subprocess.CompletedProcess(command, 0)
 
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_one.ipynb").touch()
+    monkeypatch.setattr(run_tests, "ROOT", tmp_path)
     monkeypatch.setattr(run_tests, "WITHOUT", tmp_path / "without")
     monkeypatch.setattr(subprocess, "run", run)
+    before = time.time()
     assert run_tests.main(tmp_path / "passed", ["unit", "site", "01_one"]) == 0
-    assert [path.name for path in (tmp_path / "passed").iterdir()] == ["site"]
+    (site,) = (tmp_path / "passed").iterdir()
+    assert site.name == "site"
+    # It counts from the beginning of the run: what is edited meanwhile is tested again.
+    assert before <= site.stat().st_mtime < (tmp_path / "without").stat().st_mtime
+
+
+@pytest.mark.parametrize("parts", [[], ["unit", "99_none"]])
+def test_parts_that_are_none_are_answered_with_those_there_are(parts: list[str], tmp_path: Path) -> None:
+    with pytest.raises(
+        SystemExit, match=r"Which parts\? (nothing|99_none) is none of 01_train.*unit, site"
+    ):
+        run_tests.main(tmp_path, parts)
 
 
 def test_files_of_parts() -> None:

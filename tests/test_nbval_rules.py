@@ -140,9 +140,12 @@ def test_without_mnist_the_embedded_digits_are_chosen(
     monkeypatch.setenv("ADVLIB_DATASET", "mnist")
     monkeypatch.setattr(data, "load", unavailable)
     monkeypatch.setattr(nbval.plugin.IPyNbCell, "compare_outputs", None)
+    monkeypatch.setattr(nbval_rules, "CHOSEN", {})
     monkeypatch.setattr(nbval_rules, "MISSING", tmp_path / "_build" / "without-mnist")
     config: Any = types.SimpleNamespace(stash={})
     nbval_rules.pytest_configure(config)
-    assert os.environ["ADVLIB_DATASET"] == "digits"
+    assert nbval_rules.CHOSEN == {"ADVLIB_DATASET": "digits"}
+    assert nbval_rules.on_digits()
+    assert os.environ["ADVLIB_DATASET"] == "mnist"  # that other tests in this process are not misled
     assert config.stash[nbval_rules.REASON] == "every source failed"
     assert nbval_rules.MISSING.exists()

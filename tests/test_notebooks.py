@@ -226,7 +226,9 @@ def test_solutions_are_cells_that_are_folded_away_and_explained(path: Path) -> N
         assert cell.metadata["mystnb"]["code_prompt_show"] == title
         assert cell.metadata["jupyter"] == {"source_hidden": True, "outputs_hidden": True}
         assert cell.metadata["cellView"] == "form"
-        assert explained.source.startswith("<details>\n<summary>What it shows</summary>\n\n")
+        assert explained.source.startswith(
+            f"<details>\n<summary>What exercise {number} shows</summary>\n\n"
+        )
     first = cells[places[0] - 1].source
     assert "## Exercises" in first
 

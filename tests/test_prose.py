@@ -192,6 +192,8 @@ def test_a_record_s_value_moves_within_its_interval(case: tuple[int, int, int]) 
         ("38.54%", "38.5%", (0.36, 0.42), True),  # other decimals
         ("0.385", "38.5%", (0.36, 0.42), True),  # another unit
         ("25.9", "26.4", (25.0, 27.0), False),
+        ("1e-05", "3e-05", (2e-5, 4e-5), True),
+        ("3e-05", "4e-05", (2e-5, 4e-5), False),
         ("1,234", "1,250", (1200, 1300), False),
         ("38.5% [36.0%, 42.0%]", "39.2% [36.5%, 42.5%]", (0.365, 0.425), False),
         ("35.0% [34.9%, 42.0%]", "39.2% [36.5%, 42.5%]", (0.365, 0.425), True),
@@ -223,6 +225,15 @@ def unmarked(folder: Path, text: str, before: str = "", behind: str = "") -> lis
         "It fooled 38 per cent of them.",
         "A factor of 2.5 is a lot.",
         "Between 0.25 and more.",
+        "About 38 percent of them.",
+        "By 38 percentage points.",
+        "It fooled 38\nper cent of them.",
+        "It fooled 38\u202f% of them.",
+        "About .385 of them, as a ` says.",
+        "An error of 1.25e-3 is small.",
+        "It is 2.5x as fast.",
+        "It fooled 20% of them.",  # 20 is a setting beside it, 0.2 is not
+        "The [paper](https://arxiv.org/abs/1) says 97%. Here it is 96%.",
         "In 97% of cases ([paper](https://arxiv.org/abs/1)).\n\nHere it is 96%.",
         "| a | 38.5% |",
         "- 38.5%, once<!-- = share -->",
@@ -230,7 +241,7 @@ def unmarked(folder: Path, text: str, before: str = "", behind: str = "") -> lis
     ],
 )
 def test_a_bare_number_is_named(tmp_path: Path, text: str) -> None:
-    (fault,) = unmarked(tmp_path, text)
+    (fault,) = unmarked(tmp_path, text, before="steps = 20")
     line = 4 if "\n\n" in text else 2
     assert f"/02_chapter.md:{line}: … " in fault
 

@@ -55,6 +55,13 @@ def test_without_a_known_change_every_chapter_is_touched(monkeypatch: pytest.Mon
         assert changed.chapters() == ALL
 
 
+def test_a_base_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BASE", "no-such-commit")
+    for function in (changed.chapters, changed.check):
+        with pytest.raises(SystemExit, match="BASE must be a commit, got 'no-such-commit'"):
+            function()
+
+
 def names(*files: str) -> set[str]:
     return {Path(path).stem for path in changed.tests(files)}
 
@@ -65,6 +72,8 @@ def names(*files: str) -> set[str]:
         ("advlib/detection.py", {"test_detection"}),
         ("advlib/attacks/_loop.py", {"test_attacks", "test_gradient_sign"}),
         ("advlib/_checks.py", {"test_checks"}),
+        ("advlib/networks/__init__.py", {"test_networks"}),
+        ("advlib/weights/vae_mnist_2.weights.h5", {"test_networks", "test_results"}),
         ("tests/test_plots.py", {"test_plots"}),
         ("tools/notebooks.py", {"test_tools_notebooks"}),
         ("book/site/playground/network.js", {"test_playground"}),

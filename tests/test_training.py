@@ -92,14 +92,36 @@ def test_the_loop_is_that_of_compile_and_fit_to_the_bit(digits: data.Dataset) ->
         np.testing.assert_allclose(found[name], history[name], rtol=1e-6)
 
 
-def test_validation_is_never_trained_on(digits: data.Dataset) -> None:
+@pytest.mark.parametrize("network", BUILD)
+def test_validation_is_never_trained_on(digits: data.Dataset, network: str) -> None:
     images, labels = digits.train_images[:64], digits.train_labels[:64]
-    models = [classifier.build() for _ in range(2)]
-    for model, validation in zip(models, (None, (images, (labels + 1) % 10)), strict=True):
-        training.train(
-            model, images, labels, loss=losses.cross_entropy, recipe=SHORT, validation=validation
-        )
+    # The autoencoder's draws.
+    loss, arrays = (vae.loss, [images]) if network == "vae" else (losses.cross_entropy, [images, labels])
+    models = [BUILD[network]() for _ in range(2)]
+    for model, validation in zip(models, (None, tuple(arrays)), strict=True):
+        training.train(model, *arrays, loss=loss, recipe=SHORT, validation=validation)
     assert fingerprint(models[0]) == fingerprint(models[1])
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i4", "u8"])
+def test_labels_of_any_kind_of_integer(digits: data.Dataset, kind: str) -> None:
+    images, labels = digits.train_images[:64], digits.train_labels[:64]
+    one = Recipe(epochs=1, batch_size=32)
+    histories = [
+        training.train(classifier.build(), images, each, loss=losses.cross_entropy, recipe=one)
+        for each in (labels, labels.astype(kind))
+    ]
+    assert histories[0] == histories[1]
+
+
+def test_floats_of_any_kind(digits: data.Dataset) -> None:
+    def squared_error(model: keras.Model, batch: losses.Batch) -> dict[str, tf.Tensor]:
+        error = model(batch.images, training=batch.training) - batch.targets
+        return {"loss": tf.reduce_mean(tf.square(error))}
+
+    images, targets = digits.train_images[:32], np.zeros((32, 10))
+    one = Recipe(epochs=1, batch_size=32)
+    assert training.train(classifier.build(), images, targets, loss=squared_error, recipe=one)["loss"]
 
 
 def test_a_loss_of_ones_own_with_parts_and_noise(digits: data.Dataset) -> None:
@@ -187,6 +209,8 @@ SHARES = np.full((2, 10), 0.1, np.float32)
             {"loss": vae.loss, "validation": (GOOD, GOOD)},
             r"validation must be a tuple \(images,\)",
         ),
+        (np.array([1, 2]), {"loss": "mse"}, "loss must be callable, got str"),
+        (np.array([1, 2]), {"recipe": {"epochs": 1}}, "recipe must be a training.Recipe, got dict"),
         (np.array([1, 2]), {"loss": lambda *_: 1.0}, 'loss must return a dict with the key "loss"'),
         (np.array([1, 2]), {"loss": lambda *_: {"los": tf.ones(())}}, 'with the key "loss"'),
         (np.array([1, 2]), {"loss": lambda *_: {"loss": tf.ones(3)}}, "loss must return scalars"),

@@ -22,6 +22,7 @@ if __name__ == "__main__":  # called by its path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools.prose import parsed
+from tools.run_tests import ONE_THREAD
 
 ROOT = Path(__file__).resolve().parents[1]
 # Quick, and about all files at once.
@@ -38,15 +39,20 @@ ALSO = {
     "exports": {"test_playground"},
     "losses": {"test_training"},
     "network": {"test_playground"},
+    "networks": {"test_networks"},
     "notebooks": {"test_tools_notebooks"},
     "prose": {"test_tools_notebooks"},
     "registry": {"test_attacks"},
     "schedule": {"test_makefile"},
     "serve": {"test_makefile"},
+    "weights": {"test_networks", "test_results"},
     "run_tests": {"test_makefile"},
 }
 # Everything that a chapter runs on besides advlib.
-GROUND = {"requirements.lock", "pyproject.toml", "tests/nbval_rules.py", "tools/prose.py"}
+GROUND = {
+    *("requirements.lock", "pyproject.toml"),
+    *("tests/nbval_rules.py", "tools/notebooks.py", "tools/prose.py"),
+}
 
 
 def git(*arguments: str) -> list[str]:
@@ -67,6 +73,8 @@ def imported(tree: ast.Module) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
     stems = [name.replace(".", "/") for name in names if name.partition(".")[0] == "advlib"]
     files = {f"{stem}{end}" for stem in stems for end in (".py", "/__init__.py")}
     return {file for file in files if (ROOT / file).exists()}
@@ -85,11 +93,24 @@ def needed(chapter: Path) -> set[str]:
     return known
 
 
+def commit(name: str) -> str:
+    """The commit of a name; empty where there is none."""
+    return next(iter(git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")), "")
+
+
+def base() -> str:
+    """What BASE names; empty where it is not set."""
+    name = os.environ.get("BASE", "")
+    if name and not commit(name):
+        sys.exit(f"BASE must be a commit, got {name!r}")
+    return name
+
+
 def chapters() -> list[str]:
     """The numbers of the chapters that the change touches."""
-    base = os.environ.get("BASE") or next(iter(git("merge-base", "HEAD", "origin/main")), "")
-    unknown = not base or git("rev-parse", base) == git("rev-parse", "HEAD")
-    files = set() if unknown else since(base)
+    before = base() or next(iter(git("merge-base", "HEAD", "origin/main")), "")
+    unknown = not before or commit(before) == commit("HEAD")
+    files = set() if unknown else since(before)
     weights = any(file.startswith("advlib/weights/") for file in files)
     everyone = sorted((ROOT / "notebooks").glob("*.md"))
     return [path.name[:2] for path in everyone if unknown or weights or files & needed(path)]
@@ -99,7 +120,8 @@ def tests(files: Iterable[str]) -> list[str]:
     """The files of unit tests that go with changed files, by their names; those of the site excepted."""
     found = set(ALWAYS)
     for file in map(Path, files):
-        stem = file.stem
+        inside = file.stem == "__init__" or file.parent.name == "weights"
+        stem = file.parent.name if inside else file.stem
         found |= {stem, f"test_{stem}", f"test_{stem.lstrip('_')}", f"test_tools_{stem}"}
         found |= ALSO.get(stem, set())
     paths = (ROOT / "tests" / f"{name}.py" for name in sorted(found) if name.startswith("test_"))
@@ -108,11 +130,12 @@ def tests(files: Iterable[str]) -> list[str]:
 
 def check() -> int:
     """Run what goes with the change."""
-    base = os.environ.get("BASE") or "HEAD"
-    files = since(base) or since("HEAD~1")
+    files = since(base() or "HEAD")
+    if not files and commit("HEAD~1"):
+        files = since("HEAD~1")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--quiet"]
     command += ["--numprocesses", "2", "--dist", "loadfile", *tests(files)]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    return subprocess.run(command, cwd=ROOT, env=ONE_THREAD | os.environ, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ text, captions, descriptions and tags are taken over, and the outputs stay.
 import argparse
 import base64
 import io
+import json
 import os
 import re
 import subprocess
@@ -31,7 +32,7 @@ if __name__ == "__main__":  # called by its path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools import prose
-from tools.prose import Answer, Number, NumbersError
+from tools.prose import Number, NumbersError
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 PNG = re.compile(r"iVBORw0KGgo[A-Za-z0-9+/]+=*")  # every PNG begins so in base64
@@ -98,7 +99,8 @@ def write(notebook: Any, source: Path, before: str) -> bool:
 def half_written(source: Path) -> list[str]:
     """What is not closed in a `.md`, or stands where it cannot: each with its line."""
     text = source.read_text(encoding="utf-8")
-    faults = [] if re.match(r"---\n.*?\n---\n", text, re.DOTALL) else ["1: the header is missing"]
+    header = re.match(r"---\n(?:(?!#|`).*\n)*?---\n", text)
+    faults = [] if header else ["1: the header is missing, or not closed"]
     opened: dict[str, int] = {}
     pairs = {"<details>": "</details>", "$$": "$$"}
     fence = ""
@@ -133,9 +135,19 @@ def half_written(source: Path) -> list[str]:
 def check_text(source: Path) -> None:
     """Leave where a `.md` is half written, or the numbers in its prose are not what they should be."""
     faults = half_written(source)
-    for cell in [] if faults else jupytext.read(source).cells:
-        if cell.cell_type == "code" and prose.COMMENT.search(cell.source):
-            faults.append(f"{source.name}: numbers are marked in prose, not in code:\n{cell.source}")
+    try:
+        cells = [] if faults else jupytext.read(source).cells
+    except Exception as error:  # of the header, or of a cell's: whatever YAML and jupytext say of it
+        cells, faults = [], [f"{FOLDER.name}/{source.name}: {' '.join(str(error).split())}"]
+    for cell in cells:
+        tags = cell.metadata.get("tags", [])
+        if prose.COMMENT.search(json.dumps(cell.metadata) + cell.source * (cell.cell_type == "code")):
+            fault = "numbers are marked in prose, not in code or captions"
+        elif "solution" in tags and not cell.source.startswith("# @title Solution to exercise "):
+            fault = "a solution begins with the line # @title Solution to exercise …"
+        else:
+            continue
+        faults.append(f"{FOLDER.name}/{source.name}: {fault}:\n{cell.source}")
     try:
         find(source)
         update_pages(check=True)
@@ -192,32 +204,32 @@ def execute(source: Path) -> bool:
         coalesce_streams=True,  # and so would the pieces in which a text arrives
         resources={"metadata": {"path": FOLDER}},
     )
+    text = source.read_text(encoding="utf-8")
     wanted = find(source)
     asked = nbformat.v4.new_code_cell(prose.question(wanted))
     notebook.cells.append(asked)  # in the same kernel, when all has run
     client.execute(stderr=subprocess.DEVNULL)  # TensorFlow's chatter; errors come as messages
     notebook.cells.pop()
     printed = "".join(output.get("text", "") for output in asked.outputs)
-    write_numbers(source, notebook, prose.answers(wanted, printed))
+    texts = [answer.text for answer in prose.answers(wanted, printed)]
+    if source.read_text(encoding="utf-8") != text:
+        sys.exit(
+            f"{source.name} was edited while it was executed. Nothing was written: execute it again."
+        )
+    in_cells = iter(texts)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = prose.rewrite(cell.source, in_cells)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             shrink(output.get("data", {}))
     notebook.metadata.language_info.pop("version", None)
-    return write(notebook, source, before)
-
-
-def write_numbers(source: Path, notebook: Any, answers: list[Answer]) -> None:
-    """Write what was computed where it stands: in the `.md`, in the notebook's cells, and in pages."""
-    texts = [answer.text for answer in answers]
-    before = source.read_text(encoding="utf-8")
-    after = prose.rewrite(before, texts)
-    if after != before:
+    after = prose.rewrite(text, texts)
+    if after != text:
         source.write_text(after, encoding="utf-8")
-    new = iter(texts)
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = prose.rewrite(cell.source, new)
+    changed = write(notebook, source, before)
     update_pages()
+    return changed
 
 
 def take_text(source: Path) -> bool:

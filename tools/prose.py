@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -243,9 +244,9 @@ def moved(number: Number, answer: Answer) -> bool:
 
 def read(text: str) -> tuple[float, float, tuple[bool, int]]:
     """Value of a number, the most that its rounding took away, and its form: unit and decimals."""
-    decimals = len(text.rstrip("%").partition(".")[2])
-    scale = 100 if text.endswith("%") else 1
-    return as_number(text), 0.5 / scale / 10**decimals, (scale == 100, decimals)
+    per_cent = text.endswith("%")
+    decimals = -int(Decimal(text.rstrip("%").replace(",", "").replace("−", "-")).as_tuple().exponent)
+    return as_number(text), 0.5 / 10.0 ** (decimals + 2 * per_cent), (per_cent, decimals)
 
 
 def part(text: str) -> str:
@@ -278,12 +279,13 @@ def agree(first: re.Match[str], second: re.Match[str]) -> bool:
 
 # What is not prose: code, formulas, addresses of links, comments, and numbers that are marked.
 NO_PROSE = re.compile(
-    rf"{MARKED.pattern}|<!--.*?-->|```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]+(?:\n[^$\n]+)?\$|\]\([^)]*\)",
+    rf"{MARKED.pattern}|<!--.*?-->|```.*?```|`(?:[^`\n]|\n(?!\n))*`|\$\$.*?\$\$|\$[^$\n]+(?:\n[^$\n]+)?\$"
+    r"|\]\([^)]*\)",
     re.DOTALL,
 )
-MEASURED = re.compile(
-    r"(?<![\w.,§])\d[\d,]*(?:\.\d+)?[ \u00a0]?(?:%|per cent)|(?<![\w.,§])\d[\d,]*\.\d+(?!\w|\.\d)"
-)
+PER_CENT = r"\s*(?:%|per\s?cent(?:age\s+points?)?)"
+MEASURED = re.compile(rf"(?<![\w.,§])(?:\d[\d,]*(?:\.\d+)?{PER_CENT}|\d*\.\d+(?:e[-+]?\d+)?(?!\.?\d))")
+SENTENCE = re.compile(r"(?<=[.!?:|])\s+(?=\W*[A-Z0-9])")
 LINK = re.compile(r"\]\(http|\{cite")
 CONFIDENCE = re.compile(r"95% (?:confidence )?intervals?")
 
@@ -292,7 +294,7 @@ def unmarked(path: Path, cells: Sequence[Any]) -> list[str]:
     """Percentages and decimals in a notebook's prose that nothing accounts for, with file and line.
 
     A number in prose is marked; or stands in a formula or in code; or is a setting, a number in the code
-    cell before or behind it; or is the figure of a paper that its paragraph links to, or, where there is
+    cell before or behind it; or is the figure of a paper that its sentence links to, or, where there is
     no link, of a source that a comment names: `<!-- figures of … -->`. The 95% of an interval are a
     convention.
     """
@@ -318,15 +320,14 @@ def bare(text: str, settings: set[float]) -> Iterator[tuple[int, str]]:
     """Of one cell: where each such number stands, and what is around it."""
     prose = NO_PROSE.sub(lambda match: blank(match.group()), text)
     prose = CONFIDENCE.sub(lambda match: blank(match.group()), prose)
-    for paragraph in re.finditer(r"(?:.+(?:\n|$))+", prose):
-        if LINK.search(paragraph.group()):
-            continue
-        for match in MEASURED.finditer(paragraph.group()):
-            number = match.group().replace(" per cent", "%").replace(" ", "").replace("\u00a0", "")
-            values = {as_number(number), as_number(number.rstrip("%"))}
-            if not any(abs(value - setting) < 1e-9 for value in values for setting in settings):
-                begin, end = paragraph.start() + match.start(), paragraph.start() + match.end()
+    start = 0
+    for sentence in re.split(rf"({SENTENCE.pattern}|\n\s*\n)", prose):
+        for match in [] if LINK.search(sentence) else MEASURED.finditer(sentence):
+            value = as_number(re.sub(PER_CENT, "%", match.group()))
+            if not any(abs(value - setting) < 1e-9 for setting in settings):
+                begin, end = start + match.start(), start + match.end()
                 yield begin, " ".join(text[max(0, begin - 40) : end + 20].split())
+        start += len(sentence)
 
 
 def blank(text: str) -> str:

@@ -60,11 +60,16 @@ def train(entry: networks.Shipped) -> None:
     store(FOLDER / entry.file, model.save_weights)
 
 
-def list_hashes() -> None:
-    """Write down what `networks.pretrained` demands of the files of weights."""
-    names = sorted(entry.file for entry in networks.SHIPPED)
-    lines = [f"{hashlib.sha256((FOLDER / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
-    store(FOLDER / "SHA256SUMS", lambda path: path.write_text("".join(lines), encoding="utf-8"))
+def list_hashes(trained: list[networks.Shipped]) -> None:
+    """Write down what `networks.pretrained` demands of the files of weights, anew for those trained."""
+    path = FOLDER / "SHA256SUMS"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    hashes = {name: sha256 for sha256, name in (line.split("  ") for line in lines)}
+    for entry in trained:
+        hashes[entry.file] = hashlib.sha256((FOLDER / entry.file).read_bytes()).hexdigest()
+    names = sorted({entry.file for entry in networks.SHIPPED} & {*hashes})
+    text = "".join(f"{hashes[name]}  {name}\n" for name in names)
+    store(path, lambda new: new.write_text(text, encoding="utf-8"))
 
 
 def search(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Arrays:
@@ -130,10 +135,13 @@ def attack(
 
 def main(name: str) -> None:
     """Train the networks whose file begins with `name`; without one all, and attack them."""
-    for entry in networks.SHIPPED:
-        if entry.file.startswith(name):
-            train(entry)
-    list_hashes()
+    chosen = [entry for entry in networks.SHIPPED if entry.file.startswith(name)]
+    if not chosen:
+        files = "".join(f"\n  {entry.file}" for entry in networks.SHIPPED)
+        sys.exit(f"no file of weights begins with {name!r}. There are:{files}")
+    for entry in chosen:
+        train(entry)
+    list_hashes(chosen)
     if name:
         return
     for dataset in map(data.load, data.DIGITS):

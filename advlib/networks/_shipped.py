@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 
+from advlib._checks import check_integer
 from advlib.data import Dataset
 from advlib.losses import Loss, cross_entropy
 from advlib.networks import classifier, vae
@@ -90,10 +91,12 @@ class Shipped:
 
 def _verified(name: str) -> bytes:
     """What a file of weights holds."""
-    hashes = (line.split() for line in (WEIGHTS / HASHES).read_text(encoding="utf-8").splitlines())
-    expected = {file: sha256 for sha256, file in hashes}
-    path = WEIGHTS / name
-    remedy = "install advlib again"
+    path, remedy = WEIGHTS / name, "install advlib again"
+    try:
+        lines = (WEIGHTS / HASHES).read_text(encoding="utf-8").splitlines()
+        expected = {file: sha256 for sha256, file in (line.split("  ") for line in lines)}
+    except (OSError, ValueError) as error:
+        raise OSError(f"{WEIGHTS / HASHES} is missing or damaged ({error}): {remedy}") from error
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -156,7 +159,8 @@ def shipped(
         If there is none such; the message lists those there are.
     """
     found = _only(network, dataset, training)
-    some = [entry for entry in found if entry.latent == latent and type(entry.latent) is type(latent)]
+    latent = None if latent is None else check_integer(latent, "latent")
+    some = [entry for entry in found if entry.latent == latent]
     if not some:
         raise _unknown("latent", latent, found)
     return some[0]
