@@ -149,7 +149,8 @@ def _together(
         return images, None
     targets = np.asarray(targets)
     if targets.dtype.kind in "iu":
-        return images, check_labels(targets, len(images), model.output_shape[-1], f"{name}targets")
+        classes = _classes(model, images)
+        return images, check_labels(targets, len(images), classes, f"{name}targets")
     if targets.dtype.kind != "f" or targets.ndim == 0 or len(targets) != len(images):
         raise ValueError(
             f"{name}targets must be labels, or floats with one row for each of {len(images)} images, "
@@ -158,6 +159,11 @@ def _together(
     if not np.isfinite(targets).all():
         raise ValueError(f"{name}targets must be finite")
     return images, targets.astype(np.float32)
+
+
+def _classes(model: keras.Model, images: np.ndarray) -> int:
+    """How many the model tells apart, whatever kind of Keras model it is."""
+    return int(model(tf.constant(images[:1]), training=False).shape[-1])
 
 
 def _asked(

@@ -113,7 +113,7 @@ class LocalKernel(KernelManager):
 
 
 class Numbers(nbval.plugin.IPyNbCell):
-    """The numbers that a chapter's prose, and the pages in book/, take from its cells."""
+    """The numbers in a chapter's prose, computed by its cells."""
 
     def runtest(self) -> None:
         wanted = notebooks.find(Path(self.path).with_suffix(".md"))

@@ -114,6 +114,24 @@ def test_labels_of_any_kind_of_integer(digits: data.Dataset, kind: str) -> None:
     assert histories[0] == histories[1]
 
 
+def test_a_subclassed_model(digits: data.Dataset) -> None:
+    class Subclassed(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = classifier.build()
+
+        def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+            return self.inner(inputs, training=training)
+
+    images, labels = digits.train_images[:64], digits.train_labels[:64]
+    plain, model, one = classifier.build(), Subclassed(), Recipe(epochs=1, batch_size=32)
+    for each in (plain, model):
+        training.train(each, images, labels, loss=losses.cross_entropy, recipe=one)
+    assert fingerprint(plain) == fingerprint(model.inner)
+    with pytest.raises(ValueError, match="targets must lie between 0 and 9"):
+        training.train(model, images, labels + 1, loss=losses.cross_entropy, recipe=one)
+
+
 def test_floats_of_any_kind(digits: data.Dataset) -> None:
     def squared_error(model: keras.Model, batch: losses.Batch) -> dict[str, tf.Tensor]:
         error = model(batch.images, training=batch.training) - batch.targets
