@@ -2,7 +2,7 @@
 
 The parts are the chapters, by the names of their files, "site", and "unit" for all others. A file, be it
 a chapter, which has one kernel, or one of tests, runs in one process (`--dist loadfile`). Chapters go
-first, the longest at the head, then the large files: what is short fills up the end.
+first, the longest at the head, then the slow files: what is short fills up the end.
 
 At the end, the name of every part of which all tests passed stands in the file that `--passed` names.
 """
@@ -15,6 +15,13 @@ from pathlib import Path
 import pytest
 
 WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+# Files of tests that take more than ten seconds, the slowest first.
+SLOW = [
+    *("test_site", "test_pixel_search", "test_settings", "test_tools_notebooks", "test_traces"),
+    *("test_attacks", "test_adaptive", "test_training", "test_networks", "test_saliency", "test_vae"),
+    *("test_results", "test_pace", "test_nbval_rules", "test_site_playground", "test_detection"),
+    *("test_makefile", "test_models", "test_site_address"),
+]
 RUN_TIME = re.compile(r"\*\*Run time:\*\* about (\w+) minute")
 
 
@@ -40,8 +47,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Stable, so that cells stay in order. A file of tests takes the longer the more stands in it.
-    items.sort(key=lambda item: (-minutes(item.path), -item.path.stat().st_size))
+    places = {name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: (-minutes(item.path), places.get(item.path.stem, len(SLOW))))  # stable
 
 
 class Parts:

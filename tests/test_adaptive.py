@@ -375,6 +375,32 @@ def test_the_first_start_is_the_image_and_others_are_uniform_in_the_ball() -> No
     assert (nearness(third[:, 1:]) <= nearness(first[:, 1:])).numpy().all()
 
 
+def test_batches_of_later_starts_are_as_large_as_those_of_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+
+    def noted(model: keras.Model, function: Any, *arguments: Any) -> Any:
+        sizes.extend(len(state.x) for state in arguments if hasattr(state, "x"))
+        return function
+
+    monkeypatch.setattr(_traces, "compiled", noted)
+    adaptive_pgd(
+        LINEAR,
+        IMAGES[:20],
+        predicted(LINEAR, IMAGES[:20]),
+        score=slope,
+        threshold=UNREACHABLE,
+        epsilon=0.1,
+        step_size=0.05,
+        steps=12,
+        restarts=3,
+        batch_size=8,
+        seed=0,
+    )
+    assert sizes == 3 * [8, 8, 4]
+
+
 def test_one_epsilon_and_one_step_size_per_image() -> None:
     labels = predicted(LINEAR, IMAGES[:4])
     epsilons, step_sizes = np.array([0.0, 0.1, 0.3, 0.6]), np.array([0.2, 0.1, 0.05, 0.0])

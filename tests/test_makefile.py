@@ -13,7 +13,7 @@ import nbformat
 import pytest
 
 from tests import schedule
-from tools import run_tests, serve
+from tools import book, run_tests, serve
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -234,6 +234,15 @@ def test_pip_installs_into_the_environment_whatever_its_settings_are(checkout: P
         ["make", ".venv/installed"], cwd=checkout, env=os.environ | {"PIP_USER": "1"}, check=False
     )
     assert set((checkout / "pip.log").read_text().split()) == {"0"}
+
+
+def test_a_build_that_fails_is_not_waited_for_because_of_what_it_leaves_behind(tmp_path: Path) -> None:
+    # As the server of the extension for formulas does, with stdout in its hands.
+    code = "import subprocess, sys; subprocess.Popen(['sleep', '600']); sys.exit('no connection')"
+    assert book.run(["python", "-c", code], tmp_path) == (1, "no connection\n")
+    assert book.run(["python", "-c", "print('done')"], tmp_path) == (0, "done\n")
+    with pytest.raises(subprocess.TimeoutExpired):
+        book.run(["sleep", "600"], tmp_path, timeout=0.1)
 
 
 def test_a_port_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

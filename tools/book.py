@@ -1,8 +1,11 @@
 """Build the site with Jupyter Book, in `_build/html`; warnings are errors."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,23 +18,42 @@ TRIES = 3
 
 def build(root: Path = ROOT) -> str:
     """Build the book in a folder; return what was said of errors, empty if there are none."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for _ in range(TRIES):
-        done = subprocess.run(
-            COMMAND,
-            cwd=root,
-            env=os.environ | {"PATH": path},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
-        if done.returncode == 0:
+        status, said = run(COMMAND, root)
+        if status == 0:
             return ""
-        said = done.stderr or done.stdout
         if FLEETING not in said:
             break
     return said
+
+
+def run(command: list[str], root: Path, timeout: float = 600) -> tuple[int, str]:
+    """Run a command of the environment; its status, and what it said to stderr, or else to stdout.
+
+    Where the build fails, the extension's server outlives it, with stdout and stderr in its hands: who
+    reads these from a pipe waits for it. So they are files, and whatever was started is ended.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            command,
+            cwd=root,
+            env=os.environ | {"PATH": path},
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(timeout)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        texts = []
+        for file in (stderr, stdout):
+            file.seek(0)
+            texts.append(file.read().decode("utf-8", errors="replace"))
+    return status, texts[0] or texts[1]
 
 
 if __name__ == "__main__":

@@ -130,8 +130,8 @@ def adaptive_pgd(
                 arguments = (state, tf.constant(0), *of_images)
                 search, before = _traces.compiled(model, _search, score, *arguments), bar.n
                 # The last step but looks.
-                for size in _pace.pieces(steps + 1, bar):
-                    state = _State(*search(model, score, state, tf.constant(size), *of_images))
+                for piece in _pace.pieces(steps + 1, bar):
+                    state = _State(*search(model, score, state, tf.constant(piece), *of_images))
                     if not state.active.shape[0]:
                         break
                 bar.update(before + steps + 1 - bar.n)
