@@ -37,9 +37,7 @@ def said(page: Path, selector: str, attribute: str) -> str:
 class Visit:
     """A page opened from its file, with what it requested and what it said to the console."""
 
-    def __init__(
-        self, browser: Browser, path: Path, mode: Any = "light", width: int = 1400, until: Any = "load"
-    ) -> None:
+    def __init__(self, browser: Browser, path: Path, mode: Any = "light", width: int = 1400) -> None:
         self.context = browser.new_context(
             color_scheme=mode, viewport={"width": width, "height": 900}, permissions=["clipboard-read"]
         )
@@ -51,7 +49,7 @@ class Visit:
             "console", lambda said: self.errors.append(said.text) if said.type == "error" else None
         )
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(path.as_uri(), wait_until=until)
+        self.page.goto(path.as_uri())
 
     def __enter__(self) -> "Visit":
         return self

@@ -103,15 +103,14 @@ def test_validation_is_never_trained_on(digits: data.Dataset, network: str) -> N
     assert fingerprint(models[0]) == fingerprint(models[1])
 
 
-@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i4", "u8"])
-def test_labels_of_any_kind_of_integer(digits: data.Dataset, kind: str) -> None:
+def test_labels_of_any_kind_of_integer(digits: data.Dataset) -> None:
     images, labels = digits.train_images[:64], digits.train_labels[:64]
     one = Recipe(epochs=1, batch_size=32)
     histories = [
         training.train(classifier.build(), images, each, loss=losses.cross_entropy, recipe=one)
-        for each in (labels, labels.astype(kind))
+        for each in (labels, *(labels.astype(kind) for kind in ("u1", "i1", "u8")))
     ]
-    assert histories[0] == histories[1]
+    assert all(history == histories[0] for history in histories)
 
 
 def test_a_subclassed_model(digits: data.Dataset) -> None:
