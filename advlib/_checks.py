@@ -3,7 +3,6 @@
 from numbers import Integral, Real
 from typing import Any
 
-import keras
 import numpy as np
 
 
@@ -15,6 +14,8 @@ def check_model(model: Any, name: str = "model") -> None:
     ValueError
         If it is not; the message names an older Keras's as such.
     """
+    import keras  # here: images are checked where TensorFlow is not needed
+
     if isinstance(model, keras.Model):
         return
     roots = {base.__module__.split(".")[0] for base in type(model).__mro__ if base.__name__ == "Model"}

@@ -33,6 +33,8 @@ from scipy.ndimage import zoom
 from sklearn.datasets import fetch_openml, load_digits
 from sklearn.model_selection import train_test_split
 
+from advlib._checks import check_images, check_integer
+
 # Those that the chapters run on, of which `ADVLIB_DATASET` is one.
 DIGITS = ("mnist", "digits")
 
@@ -400,6 +402,31 @@ def _as_dataset(name: str, arrays: Arrays) -> Dataset:
 def _unit_scale(pixels: np.ndarray) -> np.ndarray:
     """uint8 (n, 28, 28), 0 to 255, to float32 (n, 28, 28, 1), 0 to 1."""
     return (pixels.astype(np.float32) / np.float32(255))[..., None]
+
+
+def quantize(images: np.ndarray, *, levels: int = 256) -> np.ndarray:
+    """Round images to evenly spaced grey levels, as an image file does.
+
+    Parameters
+    ----------
+    images : array, float32, (n, height, width, channels)
+        Pixel scale [0, 1]. Never modified.
+    levels : int
+        From 0 to 1, both included. An 8-bit file has 256.
+
+    Returns
+    -------
+    array, float32, of the same shape
+        Images that were stored with so many levels are returned as they are, to the bit.
+
+    Raises
+    ------
+    ValueError
+        If the images are not of that form, or there are fewer than 2 levels.
+    """
+    images = check_images(images)
+    steps = np.float32(check_integer(levels, "levels", low=2) - 1)
+    return np.round(images * steps) / steps
 
 
 def _load_digits() -> Dataset:

@@ -12,8 +12,20 @@ from scipy.stats import norm, t
 from advlib._checks import check_images, check_integer, check_number, check_same_shape
 
 
+class _Claim:
+    """A number with an interval: in a table it sorts, and turns into a plain number, by its value."""
+
+    value: Any  # float
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(self.value < other.value) if isinstance(other, _Claim) else NotImplemented
+
+
 @dataclass(frozen=True)
-class Proportion:
+class Proportion(_Claim):
     """A share of cases, with its 95% interval (Wilson 1927).
 
     Prints as `98.91% [98.69%, 99.10%] of 10,000`: share, interval, number of cases. The tests
@@ -73,6 +85,29 @@ def _wilson(share: float, cases: float) -> tuple[float, float]:
     return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
+def wilson(cases: Any) -> tuple[float, float]:
+    """95% interval of a share (Wilson 1927), in the form of seaborn's `errorbar`.
+
+    Parameters
+    ----------
+    cases : array or Series, bool, or numbers that are 0 or 1, (n,) with at least one element
+
+    Returns
+    -------
+    (low, high)
+        From 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no case, or a value is neither 0 nor 1.
+    """
+    cases = np.asarray(cases)
+    if not np.isin(cases, (0, 1)).all():
+        raise ValueError("cases must be true or false, or 1 or 0")
+    return proportion(cases.astype(bool)).interval
+
+
 def proportion(cases: np.ndarray, groups: np.ndarray | None = None) -> Proportion:
     r"""Count how many cases are true.
 
@@ -120,7 +155,7 @@ def proportion(cases: np.ndarray, groups: np.ndarray | None = None) -> Proportio
 
 
 @dataclass(frozen=True)
-class Mean:
+class Mean(_Claim):
     """A mean with its 95% interval (Student 1908).
 
     Prints as `25.9 [25.3, 26.5]`, with as many decimals as the interval warrants; without an interval
@@ -312,9 +347,14 @@ def norms(images: np.ndarray, changed: np.ndarray) -> Norms:
 
 
 def attack_table(
-    images: np.ndarray, results: Mapping[str, Any], confidences: Mapping[str, np.ndarray]
+    images: np.ndarray,
+    results: Mapping[str, Any],
+    confidences: Mapping[str, np.ndarray],
+    *,
+    over: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """One row for each attack on the same images: how often it succeeds, how far it goes, its price.
+    """One row for each attack on the same images: how often it succeeds, how far it goes, its cost.
 
     Parameters
     ----------
@@ -324,13 +364,17 @@ def attack_table(
         As `advlib.attacks` returns it.
     confidences : mapping from the same names to array, float, (n,)
         Probability that the model gives to the class it predicts for the attacked image.
+    over : array, bool, (n,), optional
+        The images over which norms and confidence are averaged, in every row, so that rows can be
+        compared; without it, each row averages over its own successes.
+    groups : array, integer, (n,), optional
+        Equal for attacks on the same image, as in `proportion`.
 
     Returns
     -------
-    DataFrame of str
-        Success with its interval and the number of images; then, over the successes, the means of
-        the three norms and of the confidence, with intervals (– where there is no success); then the
-        mean number of evaluations over all images.
+    DataFrame of Proportion and Mean
+        Success; the means of the three norms and of the confidence (NaN where there is nothing to
+        average); and the mean number of evaluations, over all images.
 
     Raises
     ------
@@ -341,6 +385,10 @@ def attack_table(
         raise ValueError(
             f"confidences must be given for {', '.join(results)}, got {', '.join(confidences)}"
         )
+    count = len(images)
+    clusters = np.arange(count) if groups is None else _check_groups(groups, (count,))
+    if over is not None and (np.shape(over) != (count,) or np.asarray(over).dtype != np.bool_):
+        raise ValueError(f"over must be bool, of shape ({count},), got shape {np.shape(over)}")
     rows = {}
     for name, result in results.items():
         columns = dict(zip(("L0", "L2", "L∞"), norms(images, result.images), strict=True))
@@ -348,16 +396,15 @@ def attack_table(
         success, evaluations = np.asarray(result.success), np.asarray(result.evaluations)
         named = {"success": success, "evaluations": evaluations, "confidences": columns["confidence"]}
         for argument, values in named.items():
-            if values.shape != (len(images),):
-                raise ValueError(
-                    f"{argument} of {name} must have shape ({len(images)},), got {values.shape}"
-                )
+            if values.shape != (count,):
+                raise ValueError(f"{argument} of {name} must have shape ({count},), got {values.shape}")
+        some = success if over is None else np.asarray(over)
         rows[name] = {
-            "success": str(proportion(success)),
+            "success": proportion(success, groups),
             **{
-                key: str(mean(values[success])) if success.any() else "–"
+                key: mean(values[some], clusters[some]) if some.any() else math.nan
                 for key, values in columns.items()
             },
-            "evaluations": str(mean(evaluations)),
+            "evaluations": mean(evaluations, clusters),
         }
     return pd.DataFrame.from_dict(rows, orient="index")

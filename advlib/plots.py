@@ -5,9 +5,11 @@ a cell it is shown once. Colours are from the palette of Okabe and Ito (2008), t
 colour vision; ink is dark on light, as on paper, whatever matplotlib is set to.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
-from sklearn.metrics import ConfusionMatrixDisplay, roc_curve
+from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
+from sklearn.metrics import roc_curve
 
 from advlib._checks import check_images, check_integer, check_labels, check_same_shape
 
@@ -26,9 +28,15 @@ CLEAN = "#0072B2"
 ADVERSARIAL = "#D55E00"
 NOISE = "#009E73"
 
-INK = "gray_r"  # 0 is paper, 1 is ink
-CHANGE = "RdBu_r"  # ink taken away is blue, ink added red; nothing is white
-SHARE = "Oranges"
+# How images are drawn: their colours, and where these begin, in units of where they end.
+KINDS = {
+    "ink": ("gray_r", 0),  # 0 is paper, 1 is ink
+    "change": ("RdBu_r", -1),  # ink taken away is blue, ink added red; nothing is white
+    "heat": ("Purples", 0),
+}
+
+# Attacks in one figure, beside CLEAN and NOISE.
+ATTACKS = (ADVERSARIAL, "#E69F00", "#CC79A7", "#5B3A8E", "#7A5230")
 
 # Light ones for classes, which are also named in the figure; what moves between them is drawn above,
 # from black to the blue of the arrowhead.
@@ -43,6 +51,7 @@ LINES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
 
 # On matplotlib's defaults, not on what a reader has set.
 STYLE: Any = {
+    "axes.axisbelow": True,
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -91,54 +100,12 @@ def _panels(count: int, *, margin: float, gap: float = 0.0) -> Iterator[tuple[Fi
         yield figure, axes
 
 
-def _show_digit(axes: Axes, image: np.ndarray, title: str = "") -> None:
-    """Draw one image (height, width), 0 white and 1 black."""
-    axes.imshow(image, cmap=INK, vmin=0, vmax=1, interpolation="nearest")
-    _frame(axes)
-    axes.set_title(title, fontsize=9, linespacing=1.1)
-
-
-def _frame(axes: Axes) -> None:
-    """A thin frame in place of scales."""
-    axes.set(xticks=[], yticks=[])
-    axes.grid(False)
-    axes.spines[:].set(visible=True, color="0.8")
-
-
-def _show_change(axes: Axes, change: np.ndarray, limit: float) -> None:
-    """Draw a change (height, width) on a scale from -limit to limit."""
-    axes.imshow(change, cmap=CHANGE, vmin=-limit, vmax=limit, interpolation="nearest")
-    _frame(axes)
-
-
-def _change_bar(figure: Figure, axes: np.ndarray) -> None:
-    """The scale of the changes, below all axes."""
-    shown = next(image for spot in axes.flat for image in spot.images if image.cmap.name == CHANGE)
-    _scale(figure, axes, shown, "change of a pixel, on the scale from 0 to 1")
-
-
-def _scale(figure: Figure, axes: np.ndarray, shown: AxesImage, label: str) -> None:
-    """The scale of the colours of one image, below all axes."""
-    bar = figure.colorbar(shown, ax=axes, location="bottom", fraction=0.03, pad=0.02, aspect=30)
-    bar.set_label(label, fontsize=8)
-    bar.ax.tick_params(labelsize=8)
-
-
 def _grey(images: np.ndarray, name: str) -> np.ndarray:
     """Check that images are grey, (n, height, width, 1)."""
     images = check_images(images, name)
     if images.shape[-1] != 1:
         raise ValueError(f"{name} must be grey, of shape (n, height, width, 1), got {images.shape}")
     return images
-
-
-def _titles(titles: Sequence[str] | None, count: int) -> Sequence[str]:
-    """One title per image; empty ones where none are given."""
-    if titles is None:
-        return [""] * count
-    if len(titles) != count:
-        raise ValueError(f"titles must be {count}, one per image, got {len(titles)}")
-    return titles
 
 
 def _planar(array: Any, name: str) -> np.ndarray:
@@ -161,173 +128,199 @@ def _colours(names: Sequence[str], clean: Sequence[str], noise: Sequence[str]) -
     return {name: CLEAN if name in clean else NOISE if name in noise else ADVERSARIAL for name in names}
 
 
-def digits(images: np.ndarray, titles: Sequence[str] | None = None, *, columns: int = 5) -> Figure:
-    """Images in rows, each under its title.
+def theme() -> None:
+    """Set the book's style for whatever a notebook draws by itself, with seaborn or matplotlib.
+
+    It replaces what matplotlib was set to, for the rest of the process.
+    """
+    plt.style.use(["default", STYLE, {"figure.figsize": (WIDTH, 3.1), "legend.frameon": False}])
+
+
+def palette(
+    names: Iterable[str], *, clean: Sequence[str] = (), noise: Sequence[str] = ()
+) -> dict[str, str]:
+    """One colour for each name, as `hue` takes them in seaborn.
 
     Parameters
     ----------
-    images : array, float32, (n, height, width, 1)
-        Pixel scale [0, 1]; 0 is drawn white, 1 black.
+    names : iterable of str
+        In the order of the legend; a name that comes again counts once.
+    clean, noise : sequence of str
+        The names that are clean inputs, or controls: blue, or green. All others are attacks.
+
+    Returns
+    -------
+    dict from name to colour
+
+    Raises
+    ------
+    ValueError
+        If `clean` or `noise` are not among the names, or there are more attacks than colours.
+    """
+    colours = _colours(list(dict.fromkeys(names)), clean, noise)
+    attacks = [name for name, colour in colours.items() if colour == ADVERSARIAL]
+    if len(attacks) > len(ATTACKS):
+        raise ValueError(f"names must hold at most {len(ATTACKS)} attacks, got {', '.join(attacks)}")
+    return colours | dict(zip(attacks, ATTACKS, strict=False))
+
+
+def grey_level_axis(axes: Axes) -> None:
+    """Show an axis of ε, from 0 to 1, in grey levels of 255 as well, at the top.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        With ε as its horizontal axis.
+    """
+    functions: Any = (lambda epsilon: 255 * epsilon, lambda level: level / 255)
+    top = axes.secondary_xaxis("top", functions=functions)
+    top.set_xlabel("grey levels of 255")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Small images of one kind, side by side, for `pictures`.
+
+    Attributes
+    ----------
+    images : array, (n, height, width) or (n, height, width, 1)
+        Of ink: float32 on the pixel scale [0, 1], with its channel. Of changes and heat: finite numbers,
+        of heat not negative.
     titles : sequence of str, optional
-        One per image.
-    columns : int
-        Images in a row.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If the images are not of that form, their number and the titles' differ, or `columns` is
-        below 1.
-    """
-    images = _grey(images, "images")
-    height_of_titles = 0.0 if titles is None else 0.38
-    titles = _titles(titles, len(images))
-    rows = -(-len(images) // check_integer(columns, "columns"))
-    height = rows * (WIDTH / columns + height_of_titles)
-    with _figure(rows, columns, height=height) as (figure, axes):
-        for index, spot in enumerate(axes.flat):
-            if index < len(images):
-                _show_digit(spot, images[index, ..., 0], titles[index])
-            else:
-                spot.set_axis_off()
-        return figure
-
-
-def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Error and loss by epoch, on training and on held-out digits.
-
-    Parameters
-    ----------
-    history : mapping with `loss`, `accuracy`, `val_loss`, `val_accuracy`, one value per epoch
-        As Keras's `fit` or `training.train` gives it with validation digits.
-
-    Returns
-    -------
-    Figure
+        One above each image.
+    label : str
+        At the left of the row.
+    kind : "ink", "change" or "heat"
+        Ink is drawn from white, 0, to black, 1; a change red where it adds ink, blue where it takes ink
+        away, white where it is 0; heat from white, 0, to dark.
+    limit : float or "each", optional
+        Where the colours of changes or heat end: at this value, or at the largest of each image; without
+        it at the largest of all rows of the kind.
+    scale : str
+        What the numbers are: if given, a bar below says so, with the numbers that the rows share.
+    frames : sequence of str, optional
+        A colour for the frame of each image; empty for the usual, thin and grey.
+    marks : sequence of arrays, integer, (pixels, 2), optional
+        Rows and columns of the pixels that are circled in each image.
 
     Raises
     ------
     ValueError
-        If one of the four is missing.
+        If the images are not of that form, titles, frames or marks are not one per image, the kind is
+        unknown, or the limit is not above 0.
     """
-    missing = {"loss", "accuracy", "val_loss", "val_accuracy"} - set(history)
-    if missing:
-        raise ValueError(f"history must hold {', '.join(sorted(missing))}: train with validation digits")
-    epochs = np.arange(1, len(history["loss"]) + 1)
-    panels = {
-        "error (log scale)": [1 - np.asarray(history[key]) for key in ("accuracy", "val_accuracy")],
-        "loss (log scale)": [np.asarray(history[key]) for key in ("loss", "val_loss")],
-    }
-    with _figure(1, 2, height=2.8) as (figure, axes):
-        for spot, (label, (training, held_out)) in zip(axes[0], panels.items(), strict=True):
-            spot.plot(epochs, training, "--", marker="o", color="0.35", label="training digits")
-            spot.plot(epochs, held_out, "-", marker="s", color=CLEAN, label="test digits")
-            spot.set(yscale="log", xlabel="epoch", ylabel=label)
-            spot.xaxis.set_major_locator(MaxNLocator(integer=True))
-            spot.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            spot.yaxis.set_major_formatter("{x:g}")
-            spot.yaxis.set_minor_formatter(NullFormatter())
-        axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-        lines = axes[0, 0].get_lines()
-        figure.legend(handles=lines, loc="outside upper center", ncols=2, frameon=False)
-        return figure
 
+    images: np.ndarray
+    titles: Sequence[str] | None = None
+    label: str = ""
+    kind: Literal["ink", "change", "heat"] = "ink"
+    limit: float | Literal["each"] | None = None
+    scale: str = ""
+    frames: Sequence[str] | None = None
+    marks: Sequence[np.ndarray] | None = None
 
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, *, classes: int = 10) -> Figure:
-    """Counts of true class (rows) against predicted class (columns).
-
-    The colour shows errors alone: correct cases stand as numbers on a white diagonal, or they would
-    drown the rest.
-
-    Parameters
-    ----------
-    labels, predictions : array, integer, (n,)
-        From 0 to `classes` - 1.
-    classes : int
-        Rows and columns.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If labels or predictions are not of that form, or their numbers differ.
-    """
-    classes = check_integer(classes, "classes", low=2)
-    labels = check_labels(labels, len(labels), classes)
-    predictions = check_labels(predictions, len(labels), classes, "predictions")
-    with _figure(height=4.6) as (figure, axes):
-        spot = axes[0, 0]
-        display = ConfusionMatrixDisplay.from_predictions(
-            labels, predictions, labels=range(classes), ax=spot, cmap="Purples", colorbar=False
-        )
-        counts = display.confusion_matrix
-        errors = counts - np.diag(np.diag(counts))
-        display.im_.set(data=errors, clim=(0, max(errors.max(), 1)))
-        for text, error in zip(display.text_.flat, errors.flat, strict=True):
-            text.set(
-                color="white" if error > 0.6 * errors.max() else "black",
-                fontsize=8,
-                visible=text.get_text() != "0",
-            )
-        spot.grid(False)
-        spot.set(xlabel="predicted class", ylabel="true class")
-        return figure
-
-
-def feature_maps(activations: Mapping[str, np.ndarray], *, count: int = 8) -> Figure:
-    """The first feature maps of each layer for one image, a row per layer.
-
-    Parameters
-    ----------
-    activations : mapping from layer name to array, float, (height, width, filters)
-        Of one image, not negative, as after ReLU. White is 0, black the largest of the layer.
-    count : int
-        Maps shown per layer, the first ones.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If there is no layer, or one has another number of axes, fewer than `count` filters, or
-        values that are negative or not finite.
-    """
-    count = check_integer(count, "count")
-    if not activations:
-        raise ValueError("activations must hold at least one layer, got none")
-    for name, maps in activations.items():
-        if np.ndim(maps) != 3 or np.shape(maps)[-1] < count:
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        images = _grey(self.images, "images") if self.kind == "ink" else np.asarray(self.images)
+        if images.dtype.kind not in "iuf" or images.ndim not in (3, 4) or images.size == 0:
             raise ValueError(
-                f"activations must have shape (height, width, at least {count} filters), "
-                f"got {np.shape(maps)} for {name}"
+                f"images must be numbers (n, height, width), got {images.dtype} {images.shape}"
             )
-        if not (np.min(maps) >= 0 and np.max(maps) < np.inf):
-            raise ValueError(f"activations must be finite and not negative, which {name} is not")
-    height = WIDTH / count * len(activations) + 0.3
-    with _figure(len(activations), count, height=height) as (figure, axes):
-        for row, (name, maps) in zip(axes, activations.items(), strict=True):
-            largest = maps.max() or 1.0  # a layer that is silent is drawn white
-            for index, spot in enumerate(row):
-                _show_digit(spot, maps[..., index] / largest)
-            row[0].set_ylabel(f"{name}\n{maps.shape[0]} × {maps.shape[1]}", fontsize=8)
+        if images.ndim == 4 and images.shape[-1] != 1:
+            raise ValueError(f"images must be grey, got {images.shape}")
+        if not np.isfinite(images).all() or (self.kind == "heat" and images.min() < 0):
+            raise ValueError("images must be finite" + " and not negative" * (self.kind == "heat"))
+        if self.limit is not None and self.limit != "each" and not self.limit > 0:
+            raise ValueError(f"limit must be above 0 or 'each', got {self.limit!r}")
+        for name in ("titles", "frames", "marks"):
+            given = getattr(self, name)
+            if given is not None and len(given) != len(images):
+                raise ValueError(f"{name} must be {len(images)}, one per image, got {len(given)}")
+        if any(np.ndim(pixels) != 2 or np.shape(pixels)[1] != 2 for pixels in self.marks or ()):
+            raise ValueError("marks must be arrays of shape (pixels, 2), of rows and columns")
+
+    def largest(self) -> float:
+        """The largest absolute value of all images, or 1 where all are 0."""
+        return float(np.abs(self.images).max()) or 1.0
+
+    def draw(self, axes: Axes, index: int, largest: float) -> AxesImage:
+        """Draw one of the images; the colours end at `largest`, if the row has no limit of its own."""
+        image = np.asarray(self.images[index]).reshape(self.images.shape[1:3])
+        end = largest if self.limit is None else self.limit
+        end = (float(np.abs(image).max()) or 1.0) if end == "each" else end
+        colours, start = KINDS[self.kind]
+        shown = axes.imshow(image, cmap=colours, vmin=start * end, vmax=end, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.grid(False)
+        axes.spines[:].set(visible=True, color="0.8", linewidth=0.8)
+        if self.frames is not None and self.frames[index]:
+            axes.spines[:].set(color=self.frames[index], linewidth=2)
+        if self.titles is not None:
+            axes.set_title(self.titles[index], fontsize=9, linespacing=1.1, pad=3)
+        if self.marks is not None:
+            row, column = np.transpose(self.marks[index])
+            axes.plot(column, row, "o", color="none", markeredgecolor=ADVERSARIAL, markersize=6)
+        return shown
+
+
+def pictures(*rows: Row, columns: int = 5) -> Figure:
+    """Rows of small images, one below the other, that belong together column by column.
+
+    Parameters
+    ----------
+    *rows : Row
+        Each of as many images.
+    columns : int
+        Images side by side. If there are more, all rows begin again below.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no row, their numbers of images differ, or `columns` is below 1.
+    """
+    counts = sorted({len(row.images) for row in rows})
+    if len(counts) != 1:
+        raise ValueError(f"rows must hold equally many images, and be one at least, got {counts}")
+    count, columns = counts[0], min(check_integer(columns, "columns"), counts[0])
+    blocks = -(-count // columns)
+    largest = {
+        kind: max((row.largest() for row in rows if row.kind == kind), default=1) for kind in KINDS
+    }
+    largest["ink"] = 1
+    bars = {row.kind: row.scale for row in rows if row.scale}
+    side = (WIDTH - 0.3 * any(row.label for row in rows)) / columns
+    height = 0.5 * len(bars)
+    for row in rows:
+        lines = max((title.count("\n") + 1 for title in row.titles or ()), default=0)
+        height += blocks * (side * row.images.shape[1] / row.images.shape[2] + 0.17 * lines)
+    with _figure(blocks * len(rows), columns, height=height) as (figure, axes):
+        figure.set_layout_engine("constrained", w_pad=0.015, h_pad=0.015, wspace=0.02, hspace=0.02)
+        shown = {}
+        for (place, row), index in itertools.product(enumerate(rows), range(blocks * columns)):
+            block, column = divmod(index, columns)
+            spot = axes[block * len(rows) + place, column]
+            if index >= count:
+                spot.set_axis_off()
+                continue
+            shown[row.kind] = row.draw(spot, index, largest[row.kind])
+            if column == 0:
+                spot.set_ylabel(row.label, fontsize=8)
+        for kind, text in bars.items():
+            bar = figure.colorbar(
+                shown[kind], ax=axes, location="bottom", fraction=0.03, pad=0.02, aspect=30
+            )
+            bar.set_label(text, fontsize=8)
+            bar.ax.tick_params(labelsize=8)
         return figure
 
 
 def perturbations(
-    images: np.ndarray,
-    changed: np.ndarray,
-    titles: Sequence[str] | None = None,
-    *,
-    columns: int = 5,
+    images: np.ndarray, changed: np.ndarray, titles: Sequence[str] | None = None, *, columns: int = 5
 ) -> Figure:
     """Original, change and changed image, one below the other, for several images side by side.
 
@@ -338,13 +331,11 @@ def perturbations(
     titles : sequence of str, optional
         One above each changed image.
     columns : int
-        Images side by side; more go into further rows of three.
+        Images side by side; more go below.
 
     Returns
     -------
     Figure
-        Red is ink added, blue is ink taken away; one scale for the whole figure, from minus to plus
-        the largest change.
 
     Raises
     ------
@@ -354,28 +345,13 @@ def perturbations(
     """
     images, changed = _grey(images, "images"), _grey(changed, "changed")
     check_same_shape(images, changed, "changed")
-    titles = _titles(titles, len(images))
-    columns = check_integer(columns, "columns")
-    change = changed - images
-    limit = float(np.abs(change).max()) or 1.0
-    blocks = -(-len(images) // columns)
-    height = blocks * (3 * (WIDTH - 0.3) / columns + 0.35) + 0.5
-    with _figure(3 * blocks, columns, height=height) as (figure, axes):
-        for spot in axes.flat:
-            spot.set_axis_off()
-        for index in range(len(images)):
-            block, column = divmod(index, columns)
-            before, middle, after = axes[3 * block : 3 * block + 3, column]
-            for spot in (before, middle, after):
-                spot.set_axis_on()
-            _show_digit(before, images[index, ..., 0])
-            _show_change(middle, change[index, ..., 0], limit)
-            _show_digit(after, changed[index, ..., 0], titles[index])
-            if column == 0:
-                for spot, name in ((before, "original"), (middle, "change"), (after, "changed")):
-                    spot.set_ylabel(name, fontsize=8)
-        _change_bar(figure, axes)
-        return figure
+    scale = "change of a pixel, on the scale from 0 to 1"
+    return pictures(
+        Row(images, label="original"),
+        Row(changed - images, label="change", kind="change", scale=scale),
+        Row(changed, titles, label="changed"),
+        columns=columns,
+    )
 
 
 def success_curves(
@@ -385,7 +361,6 @@ def success_curves(
     label: str,
     height: str = "success",
     noise: Sequence[str] = (),
-    grey_levels: bool = False,
     logarithmic: bool = False,
 ) -> Figure:
     """Share of successes against the size of the attack, with its interval as a band.
@@ -401,8 +376,6 @@ def success_curves(
         What the shares are of.
     noise : sequence of str
         The names that are controls: drawn in the colour of noise.
-    grey_levels : bool
-        Show the sizes, on the pixel scale, as grey levels of 255, too.
     logarithmic : bool
         Draw the sizes, all above 0, on a logarithmic scale; if they are few, each with its number.
 
@@ -442,10 +415,6 @@ def success_curves(
             if len(sizes) <= 6:
                 spot.set_xticks(sizes, minor=False)
                 spot.minorticks_off()
-        if grey_levels:
-            top = spot.secondary_xaxis("top", functions=(lambda x: 255 * x, lambda x: x / 255))
-            top.set_xlabel("grey levels of 255")
-        # Below: on top it would meet the second scale.
         figure.legend(
             loc="outside lower center",
             ncols=4 if len(curves) <= 4 else 3,
@@ -520,257 +489,6 @@ def histograms(
             spot.tick_params(labelbottom=spot is axes[-1, 0])
         axes[-1, 0].set_xlabel(label)
         figure.supylabel(f"share of the {of}", fontsize=9)
-        return figure
-
-
-def share_matrix(shares: np.ndarray, *, rows: str, columns: str) -> Figure:
-    """Shares in per cent as numbers on colour; a cell that is NaN stays empty.
-
-    Parameters
-    ----------
-    shares : array, float, (k, k)
-        From 0 to 1, or NaN.
-    rows, columns : str
-        What the classes stand for.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If the array is not square or a share lies outside [0, 1].
-    """
-    shares = np.asarray(shares, np.float64)
-    if shares.ndim != 2 or shares.shape[0] != shares.shape[1]:
-        raise ValueError(f"shares must have shape (k, k), got {shares.shape}")
-    if not (np.isnan(shares) | ((shares >= 0) & (shares <= 1))).all():
-        raise ValueError("shares must lie between 0 and 1, or be NaN")
-    with _figure(height=4.4) as (figure, axes):
-        spot = axes[0, 0]
-        spot.imshow(shares, cmap=SHARE, vmin=0, vmax=1)
-        for (row, column), share in np.ndenumerate(shares):
-            if not np.isnan(share):
-                colour = "white" if share > 0.6 else "black"
-                spot.text(
-                    column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour, size=8
-                )
-        classes = range(len(shares))
-        spot.set(xlabel=columns, ylabel=rows, xticks=classes, yticks=classes)
-        spot.grid(False)
-        return figure
-
-
-def digit_matrix(images: np.ndarray, failed: np.ndarray, *, rows: str, columns: str) -> Figure:
-    """A square of images: the diagonal framed in the colour of clean images, failures in black.
-
-    Parameters
-    ----------
-    images : array, float32, (k, k, height, width)
-        Pixel scale [0, 1]; those on the diagonal are unchanged.
-    failed : array, bool, (k, k)
-        Where the attack failed.
-    rows, columns : str
-        What the classes stand for.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If images or failures are not of that form.
-    """
-    if np.ndim(images) != 4 or np.shape(images)[0] != np.shape(images)[1]:
-        raise ValueError(f"images must have shape (k, k, height, width), got {np.shape(images)}")
-    check_images(images)
-    if np.shape(failed) != np.shape(images)[:2]:
-        raise ValueError(f"failed must have shape {np.shape(images)[:2]}, got {np.shape(failed)}")
-    count = len(images)
-    with _figure(count, count, height=WIDTH) as (figure, axes):
-        for (row, column), spot in np.ndenumerate(axes):
-            _show_digit(spot, images[row, column])
-            if row == column or failed[row, column]:
-                spot.spines[:].set(color=CLEAN if row == column else "black", linewidth=2)
-            if column == 0:
-                spot.set_ylabel(row, fontsize=9, rotation=0, labelpad=8, va="center")
-            if row == count - 1:
-                spot.set_xlabel(column, fontsize=9)
-        figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
-        figure.supxlabel(columns, fontsize=10)
-        figure.supylabel(rows, fontsize=10)
-        return figure
-
-
-def saliency_path(
-    images: np.ndarray, scores: np.ndarray, chosen: Sequence[np.ndarray], titles: Sequence[str]
-) -> Figure:
-    """An image as an attack changes it: above the image, below the saliency map that comes next.
-
-    Parameters
-    ----------
-    images : array, float32, (n, height, width, 1)
-        At n moments, on the pixel scale [0, 1].
-    scores : array, float, (n, height, width)
-        Saliency of each pixel at that moment, not negative; drawn on a scale of its own each.
-    chosen : sequence of n arrays, integer, (pixels, 2)
-        Rows and columns of the pixels that are changed next, marked in both images.
-    titles : sequence of str
-        One per moment.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If the arrays are not of that form, or their lengths differ.
-    """
-    images = _grey(images, "images")
-    if np.shape(scores) != images.shape[:3]:
-        raise ValueError(f"scores must have shape {images.shape[:3]}, got {np.shape(scores)}")
-    if not (np.asarray(scores) >= 0).all():
-        raise ValueError("scores must be numbers that are not negative")
-    titles = _titles(titles, len(images))
-    if len(chosen) != len(images):
-        raise ValueError(f"chosen must be {len(images)}, one array per image, got {len(chosen)}")
-    if any(np.ndim(pixels) != 2 or np.shape(pixels)[1] != 2 for pixels in chosen):
-        raise ValueError("chosen must be arrays of shape (pixels, 2), of rows and columns")
-    count = len(images)
-    with _figure(2, count, height=2 * WIDTH / count + 0.45) as (figure, axes):
-        for index in range(count):
-            above, below = axes[:, index]
-            _show_digit(above, images[index, ..., 0], titles[index])
-            below.imshow(scores[index], cmap="Purples", vmin=0, vmax=scores[index].max() or 1.0)
-            _frame(below)
-            for spot in (above, below):
-                spot.plot(
-                    chosen[index][:, 1],
-                    chosen[index][:, 0],
-                    "o",
-                    color="none",
-                    markeredgecolor=ADVERSARIAL,
-                    markersize=6,
-                )
-        axes[0, 0].set_ylabel("image", fontsize=8)
-        axes[1, 0].set_ylabel("saliency", fontsize=8)
-        return figure
-
-
-def populations(
-    heights: np.ndarray, points: Sequence[np.ndarray], titles: Sequence[str], *, label: str
-) -> Figure:
-    """Points on a landscape over the unit square, a panel for each population.
-
-    Parameters
-    ----------
-    heights : array, float, (rows, columns)
-        At points evenly spaced from 0 to 1; rows are y, columns x. Drawn darker where higher.
-    points : sequence of arrays, float, (n, 2)
-        x and y, from 0 to 1.
-    titles : sequence of str
-        One per population.
-    label : str
-        Of the heights.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If the arrays are not of that form, or the lengths differ.
-    """
-    if np.ndim(heights) != 2 or min(np.shape(heights)) < 2:
-        raise ValueError(f"heights must have shape (rows, columns), 2 at least, got {np.shape(heights)}")
-    if not np.isfinite(heights).all():
-        raise ValueError("heights must be finite")
-    if len(points) == 0:
-        raise ValueError("points must hold at least one population, got none")
-    if any(np.ndim(each) != 2 or np.shape(each)[1] != 2 for each in points):
-        raise ValueError("points must be arrays of shape (n, 2), of x and y")
-    if not all(((np.asarray(each) >= 0) & (np.asarray(each) <= 1)).all() for each in points):
-        raise ValueError("points must lie between 0 and 1")
-    # A cell's middle is where its height was taken.
-    half = [0.5 / (size - 1) for size in np.shape(heights)]
-    extent = (-half[1], 1 + half[1], -half[0], 1 + half[0])
-    titles = _titles(titles, len(points))
-    with _panels(len(points), margin=0.6) as (figure, axes):
-        for spot, each, title in zip(axes.flat, points, titles, strict=False):
-            shown = spot.imshow(heights, cmap="Greys", origin="lower", extent=extent)
-            spot.plot(
-                np.asarray(each)[:, 0],
-                np.asarray(each)[:, 1],
-                "o",
-                color=ADVERSARIAL,
-                markeredgecolor="white",
-                markersize=5,
-            )
-            spot.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 1), yticks=(0, 1))
-            spot.grid(False)
-            spot.set_title(title, fontsize=9)
-        _scale(figure, axes, shown, label)
-        return figure
-
-
-def pixel_maps(
-    images: np.ndarray,
-    maps: np.ndarray,
-    titles: Sequence[str] | None = None,
-    *,
-    label: str,
-    columns: int = 5,
-) -> Figure:
-    """Images, and below each a number for each of its pixels; one scale for the whole figure, from 0.
-
-    Parameters
-    ----------
-    images : array, float32, (n, height, width, 1)
-        Pixel scale [0, 1].
-    maps : array, float, (n, height, width)
-        Not negative; the darker the larger.
-    titles : sequence of str, optional
-        One above each image.
-    label : str
-        Of the numbers.
-    columns : int
-        Images side by side, each above its map; more go below them.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If the arrays are not of that form, the lengths differ, or `columns` is below 1.
-    """
-    images = _grey(images, "images")
-    if np.shape(maps) != images.shape[:3]:
-        raise ValueError(f"maps must have shape {images.shape[:3]}, got {np.shape(maps)}")
-    if not (np.min(maps) >= 0 and np.max(maps) < np.inf):
-        raise ValueError("maps must be finite and not negative")
-    titles = _titles(titles, len(images))
-    columns = check_integer(columns, "columns")
-    blocks = -(-len(images) // columns)
-    height = blocks * (2 * (WIDTH - 0.3) / columns + 0.38) + 0.5
-    with _figure(2 * blocks, columns, height=height) as (figure, axes):
-        for spot in axes.flat:
-            spot.set_axis_off()
-        limit = float(np.max(maps)) or 1.0
-        for index in range(len(images)):
-            block, column = divmod(index, columns)
-            above, below = axes[2 * block : 2 * block + 2, column]
-            for spot in (above, below):
-                spot.set_axis_on()
-            _show_digit(above, images[index, ..., 0], titles[index])
-            shown = below.imshow(maps[index], cmap="Purples", vmin=0, vmax=limit)
-            _frame(below)
-        _scale(figure, axes, shown, label)
         return figure
 
 
@@ -862,7 +580,9 @@ def class_maps(
                 spot.set_ylabel(f"{axes_label} 2", fontsize=8)
                 spot.tick_params(labelsize=7)
             else:
-                _frame(spot)
+                spot.set(xticks=[], yticks=[])
+                spot.grid(False)
+                spot.spines[:].set(visible=True, color="0.8")
         names = (("black", "original"), (MOVED, "changed"))
         handles = [
             Line2D([], [], linestyle="", marker=f"${mark}$", color=colour, markersize=7, label=name)
@@ -1018,65 +738,6 @@ def mean_curves(
         return figure
 
 
-def change_maps(
-    images: np.ndarray,
-    maps: Mapping[str, np.ndarray],
-    titles: Sequence[str] | None = None,
-    *,
-    scales: Mapping[str, float] | None = None,
-) -> Figure:
-    """Images side by side, and below each, layer by layer, where the activations have changed.
-
-    Parameters
-    ----------
-    images : array, float32, (n, height, width, 1)
-        Pixel scale [0, 1].
-    maps : mapping from the name of a layer to array, float, (n, height, width)
-        A row each, of any size; red above 0, blue below.
-    titles : sequence of str, optional
-        One above each image.
-    scales : mapping from the name of a layer to float, optional
-        Where the scale of its row ends, above 0; without it at the largest value of the row.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If there is no layer, or the arrays or scales are not of that form.
-    """
-    images = _grey(images, "images")
-    titles = _titles(titles, len(images))
-    if not maps:
-        raise ValueError("maps must hold at least one layer, got none")
-    if scales is not None and (
-        set(scales) != set(maps) or not all(0 < scale < np.inf for scale in scales.values())
-    ):
-        raise ValueError(f"scales must be above 0, for {', '.join(maps)}, got {dict(scales)}")
-    for name, values in maps.items():
-        shaped = np.ndim(values) == 3 and np.size(values) and len(values) == len(images)
-        if not shaped or not np.isfinite(values).all():
-            raise ValueError(
-                f"maps must be finite, of shape ({len(images)}, height, width), "
-                f"got {np.shape(values)} for {name}"
-            )
-    rows, columns = 1 + len(maps), len(images)
-    height = rows * (WIDTH - 0.5) / columns + 0.45
-    with _figure(rows, columns, height=height) as (figure, axes):
-        for index, spot in enumerate(axes[0]):
-            _show_digit(spot, images[index, ..., 0], titles[index])
-            spot.title.set_fontsize(8)
-        for row, (name, values) in zip(axes[1:], maps.items(), strict=True):
-            limit = (scales or {}).get(name) or float(np.abs(values).max()) or 1.0
-            for index, spot in enumerate(row):
-                _show_change(spot, values[index], limit)
-            row[0].set_ylabel(f"{name}\nto {limit:.2g}", fontsize=7)
-        figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
-        return figure
-
-
 def decoded_plane(
     tiles: np.ndarray,
     corners: tuple[float, float, float, float],
@@ -1118,7 +779,7 @@ def decoded_plane(
         # Pale, so that the arrows stand out; in 32 greys: no eye sees it, and the file is smaller.
         spot.imshow(
             np.round(31 * mosaic) / 31,
-            cmap=INK,
+            cmap=KINDS["ink"][0],
             vmin=0,
             vmax=2,
             extent=corners,
@@ -1195,57 +856,6 @@ def roc_curves(
         figure.supylabel("adversarial digits flagged", fontsize=9)
         handles, labels = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-        return figure
-
-
-def readings(rows: Mapping[str, tuple[np.ndarray, np.ndarray]], *, noise: Sequence[str] = ()) -> Figure:
-    """Images, one below the other, each beside the probability that a network gives to each class.
-
-    Parameters
-    ----------
-    rows : mapping from a name to (image, probabilities)
-        float32 (height, width, 1) on the pixel scale [0, 1], and float (classes,).
-    noise : sequence of str
-        The names that are controls: drawn in the colour of noise, all others in that of attacks.
-
-    Returns
-    -------
-    Figure
-        The largest probability of each row has its number.
-
-    Raises
-    ------
-    ValueError
-        If there is no row, an image is not of that form, probabilities do not lie in [0, 1], or a
-        name is unknown.
-    """
-    colours = _colours(list(rows), (), noise)
-    if not rows:
-        raise ValueError("rows must hold at least one image, got none")
-    height = 0.35 + 1.45 * len(rows)
-    with _figure(len(rows), 2, height=height) as (figure, axes):
-        axes[0, 0].get_gridspec().set_width_ratios([1, 2.6])
-        for (left, right), (name, (image, probabilities)) in zip(axes, rows.items(), strict=True):
-            probabilities = np.asarray(probabilities, np.float64)
-            if probabilities.ndim != 1 or not ((probabilities >= 0) & (probabilities <= 1)).all():
-                raise ValueError(f"rows must hold vectors of probabilities, {name} does not")
-            _show_digit(left, _grey(np.asarray(image)[None], "rows")[0, ..., 0], name)
-            bars = right.bar(np.arange(probabilities.size), probabilities, color=colours[name])
-            best = int(probabilities.argmax())
-            right.annotate(
-                f"{probabilities[best]:.0%}",
-                (best, probabilities[best]),
-                xytext=(0, 2),
-                textcoords="offset points",
-                ha="center",
-                fontsize=9,
-            )
-            bars[best].set(edgecolor="black", linewidth=1.2)
-            right.set(ylim=(0, 1.15), yticks=(0, 0.5, 1), xticks=range(probabilities.size))
-            right.yaxis.set_major_formatter(PercentFormatter(1))
-            right.set_ylabel("probability", fontsize=9)
-            right.grid(axis="x", visible=False)
-        axes[-1, 1].set_xlabel("class")
         return figure
 
 

@@ -24,6 +24,7 @@ EXEMPT = {"adaptive_pgd": "needs a score as well; tests/test_adaptive.py"}
 EVERY = ATTACKS | {
     "iterative_fgsm, early": partial(ATTACKS["iterative_fgsm"], early_stop=True),
     "jsma, single": partial(ATTACKS["jsma"], search="single"),
+    "jsma, lead": partial(ATTACKS["jsma"], search="lead"),
     "one_pixel, many": partial(ATTACKS["one_pixel"], pixels=9, generations=8),
 }
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from advlib import _checks, attacks, losses, metrics, networks, plots, training
+from advlib import _checks, attacks, data, losses, metrics, networks, plots, training
 from tests.models import linear
 from tests.registry import ATTACKS, takes
 
@@ -142,36 +142,39 @@ def test_bad_proportions(successes: int, total: int, message: str) -> None:
         metrics.Proportion(successes, total)
 
 
-HISTORY = {"loss": [1.0], "accuracy": [0.5]}
 BAD_FIGURES: dict[str, tuple[Any, str]] = {
-    "byte images": (lambda: plots.digits((GOOD * 255).astype(np.uint8)), "images must be float32"),
-    "dark images": (lambda: plots.digits(GOOD * 3), r"images must be finite and lie in \[0, 1\]"),
-    "one image": (lambda: plots.digits(GOOD[0]), "add an axis"),
-    "colour images": (lambda: plots.digits(np.repeat(GOOD, 3, axis=-1)), "images must be grey"),
-    "no columns": (lambda: plots.digits(GOOD, columns=0), "columns must be a whole number"),
-    "one title": (lambda: plots.digits(GOOD, ["one"]), "titles must be 2, one per image, got 1"),
-    "no titles": (lambda: plots.digits(GOOD, []), "titles must be 2, one per image, got 0"),
-    "no validation": (
-        lambda: plots.learning_curves(HISTORY),
-        "history must hold val_accuracy, val_loss",
+    "byte images": (lambda: plots.Row((GOOD * 255).astype(np.uint8)), "images must be float32"),
+    "dark images": (lambda: plots.Row(GOOD * 3), r"images must be finite and lie in \[0, 1\]"),
+    "one image": (lambda: plots.Row(GOOD[0]), "add an axis"),
+    "colour images": (lambda: plots.Row(np.repeat(GOOD, 3, axis=-1)), "images must be grey"),
+    "colour maps": (lambda: plots.Row(np.repeat(GOOD, 3, -1), kind="heat"), "images must be grey"),
+    "one title": (lambda: plots.Row(GOOD, ["one"]), "titles must be 2, one per image, got 1"),
+    "no titles": (lambda: plots.Row(GOOD, []), "titles must be 2, one per image, got 0"),
+    "one frame": (lambda: plots.Row(GOOD, frames=["red"]), "frames must be 2, one per image, got 1"),
+    "one mark": (lambda: plots.Row(GOOD, marks=[PLANE]), "marks must be 2, one per image, got 1"),
+    "marks": (lambda: plots.Row(GOOD, marks=[LABELS] * 2), "marks must be arrays of shape"),
+    "another kind": (lambda: plots.Row(GOOD, kind="paint"), "kind must be one of ink, change, heat"),  # type: ignore[arg-type]
+    "flat maps": (lambda: plots.Row(PLANE, kind="heat"), r"images must be numbers \(n, height, width\)"),
+    "empty maps": (lambda: plots.Row(GOOD[:0], kind="heat"), "images must be numbers"),
+    "words": (lambda: plots.Row(np.full((1, 1, 1), "a"), kind="heat"), "images must be numbers"),
+    "cold": (lambda: plots.Row(-GOOD, kind="heat"), "images must be finite and not negative"),
+    "endless": (lambda: plots.Row(GOOD * np.inf, kind="change"), "images must be finite"),
+    "no limit": (
+        lambda: plots.Row(GOOD, kind="heat", limit=0),
+        "limit must be above 0 or 'each', got 0",
     ),
-    "labels": (lambda: plots.confusion_matrix(LABELS / 2, LABELS), "labels must be integers"),
-    "predictions": (lambda: plots.confusion_matrix(LABELS, LABELS[:1]), "predictions must have shape"),
-    "class": (
-        lambda: plots.confusion_matrix(LABELS, LABELS, classes=2),
-        "labels must lie between 0 and 1",
+    "no row": (lambda: plots.pictures(), "rows must hold equally many images, and be one at least"),
+    "uneven rows": (
+        lambda: plots.pictures(plots.Row(GOOD), plots.Row(GOOD[:1])),
+        r"rows must hold equally many images, and be one at least, got \[1, 2\]",
     ),
-    "no layer": (lambda: plots.feature_maps({}), "activations must hold at least one layer"),
-    "batch": (
-        lambda: plots.feature_maps({"conv1": np.ones((1, 4, 4, 8))}),
-        "activations must have shape",
-    ),
-    "few filters": (lambda: plots.feature_maps({"conv1": np.ones((4, 4, 3))}), "at least 8 filters"),
-    "negative": (
-        lambda: plots.feature_maps({"conv1": -np.ones((4, 4, 8))}),
-        "not negative, which conv1",
-    ),
-    "nan": (lambda: plots.feature_maps({"conv1": np.full((4, 4, 8), np.nan)}), "must be finite"),
+    "no columns": (lambda: plots.pictures(plots.Row(GOOD), columns=0), "columns must be a whole number"),
+    "no such noise": (lambda: plots.palette(["a"], noise=["b"]), "noise must be a list of some of a"),
+    "too colourful": (lambda: plots.palette("abcdef"), "names must hold at most 5 attacks, got a, b"),
+    "half true": (lambda: metrics.wilson(np.array([0.5])), "cases must be true or false, or 1 or 0"),
+    "no case": (lambda: metrics.wilson(np.array([])), "cases must hold at least one case"),
+    "byte image": (lambda: data.quantize((GOOD * 255).astype(np.uint8)), "images must be float32"),
+    "one level": (lambda: data.quantize(GOOD, levels=1), "levels must be a whole number of at least 2"),
     "changed": (lambda: plots.perturbations(GOOD, GOOD[:1]), "changed must have the shape of images"),
     "changed colour": (
         lambda: plots.perturbations(GOOD, np.repeat(GOOD, 3, -1)),
@@ -223,68 +226,7 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
     "no number": (lambda: metrics.roc_auc(np.full(2, np.nan), LABELS), "negatives must not be NaN"),
     "one edge": (lambda: plots.histograms({"a": LABELS}, LABELS[:1], label="ε"), "edges must be"),
     "falling": (lambda: plots.histograms({"a": LABELS}, -LABELS, label="ε"), "edges must be"),
-    "oblong": (
-        lambda: plots.share_matrix(np.ones((2, 3)), rows="", columns=""),
-        "shares must have shape",
-    ),
-    "more than all": (lambda: plots.share_matrix(np.eye(2) * 2, rows="", columns=""), "shares must lie"),
-    "one row": (
-        lambda: plots.digit_matrix(GOOD, np.ones((2, 28)), rows="", columns=""),
-        "images must have shape",
-    ),
-    "failures": (
-        lambda: plots.digit_matrix(GOOD[:1].reshape(1, 1, 28, 28), np.ones(1), rows="", columns=""),
-        "failed must have shape",
-    ),
-    "scores": (
-        lambda: plots.saliency_path(GOOD, np.ones((2, 3, 3)), [LABELS] * 2, ["", ""]),
-        "scores must have shape",
-    ),
     "no sizes": (lambda: plots.success_curves([], {"a": []}, label="ε"), "sizes must hold"),
-    "low scores": (
-        lambda: plots.saliency_path(GOOD, -GOOD[..., 0], [LABELS] * 2, ["", ""]),
-        "scores must be numbers that are not negative",
-    ),
-    "chosen form": (
-        lambda: plots.saliency_path(GOOD, GOOD[..., 0], [LABELS] * 2, ["", ""]),
-        "chosen must be arrays of shape",
-    ),
-    "landscape": (
-        lambda: plots.populations(np.ones(3), [np.ones((1, 2))], [""], label=""),
-        r"heights must have shape \(rows, columns\), 2 at least, got \(3,\)",
-    ),
-    "bottomless": (
-        lambda: plots.populations(np.full((3, 3), np.nan), [np.ones((1, 2))], [""], label=""),
-        "heights must be finite",
-    ),
-    "points outside": (
-        lambda: plots.populations(np.ones((3, 3)), [np.full((1, 2), 1.1)], [""], label=""),
-        "points must lie between 0 and 1",
-    ),
-    "no population": (
-        lambda: plots.populations(np.ones((3, 3)), [], [], label=""),
-        "points must hold at least one population",
-    ),
-    "points in space": (
-        lambda: plots.populations(np.ones((3, 3)), [np.ones((1, 3))], [""], label=""),
-        "points must be arrays of shape",
-    ),
-    "populations' titles": (
-        lambda: plots.populations(np.ones((3, 3)), [np.ones((1, 2))], [], label=""),
-        "titles must be 1",
-    ),
-    "maps": (
-        lambda: plots.pixel_maps(GOOD, np.ones((2, 3, 3)), label=""),
-        "maps must have shape",
-    ),
-    "negative maps": (
-        lambda: plots.pixel_maps(GOOD, -np.ones((2, 28, 28)), label=""),
-        "maps must be finite and not negative",
-    ),
-    "maps' columns": (
-        lambda: plots.pixel_maps(GOOD, GOOD[..., 0], label="", columns=0),
-        "columns must be",
-    ),
     "moves' titles": (
         lambda: plots.class_maps({"a": PLANE}, LABELS, {"b": (PLANE, PLANE)}, mark="2"),
         "moves must be given for a, got b",
@@ -360,23 +302,6 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
         ),
         "clean and noise must not share names",
     ),
-    "scale nan": (
-        lambda: plots.change_maps(GOOD, {"conv1": GOOD[..., 0]}, scales={"conv1": np.nan}),
-        "scales must be above 0",
-    ),
-    "no change map": (lambda: plots.change_maps(GOOD, {}), "maps must hold at least one layer"),
-    "change maps": (
-        lambda: plots.change_maps(GOOD, {"conv1": np.ones((3, 4, 4))}),
-        r"maps must be finite, of shape \(2, height, width\), got \(3, 4, 4\) for conv1",
-    ),
-    "change maps' scales": (
-        lambda: plots.change_maps(GOOD, {"conv1": np.ones((2, 4, 4))}, scales={"conv2": 1.0}),
-        "scales must be above 0, for conv1",
-    ),
-    "chosen": (
-        lambda: plots.saliency_path(GOOD, GOOD[..., 0], [LABELS], ["", ""]),
-        "chosen must be 2",
-    ),
 }
 
 
@@ -418,6 +343,12 @@ def test_bad_values_and_changes() -> None:
     result = attacks.AttackResult(GOOD, np.ones(2, bool), LABELS, LABELS)
     with pytest.raises(ValueError, match="confidences must be given for fgsm, got bim"):
         metrics.attack_table(GOOD, {"fgsm": result}, {"bim": np.ones(2)})
+    sure = {"fgsm": np.ones(2)}
+    for over in (np.ones(3, bool), np.ones(2), [True]):
+        with pytest.raises(ValueError, match=r"over must be bool, of shape \(2,\)"):
+            metrics.attack_table(GOOD, {"fgsm": result}, sure, over=over)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="groups must be integers, one per value"):
+        metrics.attack_table(GOOD, {"fgsm": result}, sure, groups=np.ones(3, int))
     for argument, bad, confidences in (
         ("confidences", result, np.ones(3)),
         ("success", attacks.AttackResult(GOOD, np.ones(3, bool), LABELS, LABELS), np.ones(2)),
@@ -539,7 +470,7 @@ BAD_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
         for attack in taking("levels")
         for bad in (1, 2**17, 2.5, True, "256")
     ),
-    ("jsma", {"search": "triple"}, 'search must be "pair" or "single", got \'triple\''),
+    ("jsma", {"search": "triple"}, "search must be one of pair, single, lead, got 'triple'"),
 ]
 
 

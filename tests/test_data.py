@@ -448,3 +448,21 @@ def test_loading_needs_no_tensorflow(root: Path) -> None:
     code = "import sys; from advlib import data; data.load('digits'); print('tensorflow' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist"])
+def test_stored_images_have_256_levels(dataset: str, request: pytest.FixtureRequest) -> None:
+    images = request.getfixturevalue(dataset).test_images
+    np.testing.assert_array_equal(data.quantize(images), images)
+
+
+def test_quantizing_goes_to_the_nearest_level() -> None:
+    exact = np.linspace(0, 1, 1001, dtype=np.float32).reshape(1, 7, 11, 13)
+    for levels in (2, 3, 256):
+        found = data.quantize(exact, levels=levels)
+        grid = np.arange(levels) / (levels - 1)
+        nearest = np.abs(exact[..., None] - grid).min(axis=-1)
+        assert found.dtype == np.float32
+        assert set(np.round(found * (levels - 1), 4).ravel()) <= set(range(levels))
+        np.testing.assert_allclose(np.abs(found - exact), nearest, atol=1e-6)
+    np.testing.assert_array_equal(data.quantize(found), found)

@@ -13,7 +13,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_graph": {"_checks"},
     "_traces": set(),
     "_models": {"_checks", "_graph", "_traces"},
-    "data": set(),
+    "data": {"_checks"},
     "attacks._result": set(),
     "attacks._loop": {"_checks", "_models", "_pace", "_traces", "attacks"},
     "attacks.gradient_sign": {"_checks", "_pace", "attacks"},

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,7 +76,7 @@ def test_norms_by_hand() -> None:
     np.testing.assert_allclose(linf, [0, 0.4], atol=1e-7)
 
 
-def test_attack_table_is_over_successes() -> None:
+def test_attack_table() -> None:
     images = np.zeros((4, 2, 2, 1), np.float32)
     changed = images.copy()
     changed[:2, 0, 0], changed[1, 1], changed[3] = 0.5, 0.5, 1
@@ -87,15 +88,42 @@ def test_attack_table_is_over_successes() -> None:
         ),
         "none": SimpleNamespace(images=images, success=np.zeros(4, bool), evaluations=np.ones(4, int)),
     }
-    table = metrics.attack_table(images, results, dict.fromkeys(results, np.array([0.5, 0.7, 1, 1])))
+    confidences = dict.fromkeys(results, np.array([0.5, 0.7, 1, 1]))
+    table = metrics.attack_table(images, results, confidences)
     assert list(table.columns) == ["success", "L0", "L2", "L∞", "confidence", "evaluations"]
-    assert table.loc["some", "success"] == str(metrics.Proportion(2, 4))
-    assert table.loc["some", "L0"] == str(metrics.mean(np.array([1, 3])))
-    assert table.loc["some", "L2"] == str(metrics.mean(np.array([0.5, np.sqrt(0.75)])))
-    assert table.loc["some", "L∞"] == "0.50 [0.50, 0.50]"
-    assert table.loc["some", "confidence"] == str(metrics.mean(np.array([0.5, 0.7])))
-    assert table.loc["some", "evaluations"] == str(metrics.mean(np.array([1, 3, 5, 7])))
-    assert list(table.loc["none"]) == ["0.00% [0.00%, 48.99%] of 4", *["–"] * 4, "1.0 [1.0, 1.0]"]
+    assert table.loc["some", "success"] == metrics.Proportion(2, 4)
+    assert table.loc["some", "L0"] == metrics.mean(np.array([1, 3]))
+    assert table.loc["some", "L2"] == metrics.mean(np.array([0.5, np.sqrt(0.75)]))
+    assert str(table.loc["some", "L∞"]) == "0.50 [0.50, 0.50]"
+    assert table.loc["some", "confidence"] == metrics.mean(np.array([0.5, 0.7]))
+    assert table.loc["some", "evaluations"] == metrics.mean(np.array([1, 3, 5, 7]))
+    assert str(table.loc["none", "success"]) == "0.00% [0.00%, 48.99%] of 4"
+    assert table.loc["none", ["L0", "L2", "L∞", "confidence"]].isna().all()
+    # Over the same images in every row, and with two attacks on each of two digits.
+    over, groups = np.array([False, True, True, False]), np.array([5, 5, 6, 6])
+    table = metrics.attack_table(images, results, confidences, over=over, groups=groups)
+    assert table.loc["some", "L0"] == metrics.mean(np.array([3, 0]))
+    assert table.loc["none", "L0"] == metrics.mean(np.array([0, 0]))
+    assert table.loc["some", "success"] == metrics.proportion(results["some"].success, groups)
+    assert table.loc["some", "evaluations"] == metrics.mean(np.array([1, 3, 5, 7]), groups)
+
+
+def test_tables_of_claims_sort_and_turn_into_numbers() -> None:
+    shares = pd.Series([metrics.Proportion(k, 10) for k in (5, 1, 9)], index=list("abc"))
+    assert list(shares.sort_values().index) == ["b", "a", "c"]
+    np.testing.assert_array_equal(shares.astype(float), [0.5, 0.1, 0.9])
+    means = pd.Series([metrics.mean(np.array([k, k + 1])) for k in (3, 1)])
+    assert list(means.sort_values().index) == [1, 0]
+    assert float(means[0]) == 3.5
+    with pytest.raises(TypeError):
+        _ = shares["a"] < "b"
+
+
+def test_the_interval_that_seaborn_draws() -> None:
+    cases = np.arange(10) < 3
+    expected = metrics.Proportion(3, 10).interval
+    for form in (cases, cases.astype(float), pd.Series(cases), pd.Series(cases.astype(int))):
+        assert metrics.wilson(form) == expected
 
 
 def test_groups_of_one_change_nothing() -> None:

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from advlib import metrics, plots
 
@@ -19,64 +20,96 @@ def pyplot_is_left_as_it_was() -> Iterator[None]:
     assert dict(plt.rcParams) == before
 
 
-def test_digits_in_rows_under_their_titles() -> None:
-    images = np.random.default_rng(0).random((7, 28, 28, 1), np.float32)
-    figure = plots.digits(images, [f"title {k}" for k in range(7)], columns=3)
-    shown = [axes for axes in figure.axes if axes.images]
-    assert len(figure.axes) == 9
-    assert [axes.get_title() for axes in shown] == [f"title {k}" for k in range(7)]
-    for axes, image in zip(shown, images, strict=True):
-        np.testing.assert_array_equal(axes.images[0].get_array(), image[..., 0])
-        assert axes.images[0].get_clim() == (0, 1)  # the same grey means the same ink everywhere
-    assert len(plots.digits(images, columns=7).axes) == 7
+def images_of(figure: Figure) -> list[Any]:
+    """What is drawn, in rows; the scales below have no place in the grid."""
+    return [spot.images[0] for spot in figure.axes if spot.images and spot.get_subplotspec()]
 
 
-def test_learning_curves_show_errors_and_losses() -> None:
-    history = {
-        "accuracy": [0.9, 0.99],
-        "val_accuracy": [0.95, 0.98],
-        "loss": [0.3, 0.1],
-        "val_loss": [0.2, 0.15],
-    }
-    figure = plots.learning_curves(history)
-    error, loss = figure.axes
-    curves = [[line.get_ydata() for line in axes.lines] for axes in (error, loss)]
-    np.testing.assert_allclose(curves[0], [[0.1, 0.01], [0.05, 0.02]])
-    np.testing.assert_allclose(curves[1], [[0.3, 0.1], [0.2, 0.15]])
-    np.testing.assert_array_equal(error.lines[0].get_xdata(), [1, 2])
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["training digits", "test digits"]
+def test_rows_begin_again_below_where_they_are_too_long() -> None:
+    random = np.random.default_rng(0)
+    images, maps = random.random((3, 6, 6, 1), np.float32), random.random((3, 2, 4))
+    titles = ["a", "b", "c"]
+    figure = plots.pictures(
+        plots.Row(images, titles, label="digit"), plots.Row(maps, kind="heat"), columns=2
+    )
+    assert len(figure.axes) == 8  # two blocks of two rows of two, of which one column is empty
+    shown = [spot for spot in figure.axes if spot.images]
+    expected = [*images[:2, ..., 0], *maps[:2], images[2, ..., 0], maps[2]]
+    for spot, each in zip(shown, expected, strict=True):
+        np.testing.assert_array_equal(spot.images[0].get_array(), each)
+        assert list(spot.get_xticks()) == []
+    assert [spot.get_title() for spot in shown] == ["a", "b", "", "", "c", ""]
+    assert [spot.get_ylabel() for spot in shown] == ["digit", "", "", "", "digit", ""]
+    assert len(plots.pictures(plots.Row(images)).axes) == 3  # no wider than it must be
 
 
-def test_confusion_matrix_counts_with_true_classes_in_rows() -> None:
-    labels = np.array([0, 0, 0, 1, 1, 2])
-    predictions = np.array([0, 2, 2, 1, 0, 2])
-    (axes,) = plots.confusion_matrix(labels, predictions, classes=3).axes
-    shown = {text.get_position(): text.get_text() for text in axes.texts if text.get_visible()}
-    assert shown == {(0, 0): "1", (2, 0): "2", (1, 1): "1", (0, 1): "1", (2, 2): "1"}  # (column, row)
-    np.testing.assert_array_equal(axes.images[0].get_array(), [[0, 0, 2], [1, 0, 0], [0, 0, 0]])
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+def test_the_same_grey_means_the_same_ink_everywhere() -> None:
+    images = np.zeros((2, 6, 6, 1), np.float32)
+    for image in images_of(plots.pictures(plots.Row(images), plots.Row(images + 0.5))):
+        assert (image.get_clim(), image.get_cmap().name) == ((0, 1), "gray_r")
 
 
-def test_a_perfect_confusion_matrix_can_be_drawn() -> None:
-    (axes,) = plots.confusion_matrix(np.arange(3), np.arange(3)).axes
-    assert axes.images[0].get_clim() == (0, 1)
-    assert axes.images[0].get_array().shape == (10, 10)  # classes that do not occur, too
+def test_where_colours_end() -> None:
+    changes = np.array([[[-0.5, 0.1]], [[0.2, 0.0]]])
+
+    def ends(*rows: plots.Row) -> list[tuple[float, float]]:
+        return [image.get_clim() for image in images_of(plots.pictures(*rows))]
+
+    small, large = (plots.Row(changes * factor, kind="change") for factor in (1, 4))
+    assert ends(small) == [(-0.5, 0.5)] * 2  # white is no change
+    assert ends(small, large) == [(-2, 2)] * 4
+    assert ends(plots.Row(changes, kind="change", limit=3)) == [(-3, 3)] * 2
+    assert ends(plots.Row(changes, kind="change", limit="each")) == [(-0.5, 0.5), (-0.2, 0.2)]
+    assert ends(plots.Row(abs(changes), kind="heat"), small) == [(0, 0.5)] * 2 + [(-0.5, 0.5)] * 2
+    for limit in (None, "each"):  # of nothing: white
+        assert ends(plots.Row(0 * changes, kind="heat", limit=limit)) == [(0, 1)] * 2
 
 
-def test_feature_maps_share_one_scale_in_a_row() -> None:
-    maps = {"conv1": np.ones((4, 4, 3)), "conv2": np.arange(12.0).reshape(2, 2, 3)}
-    figure = plots.feature_maps(maps, count=2)
-    shown = [axes.images[0].get_array() for axes in figure.axes]
-    assert len(shown) == 4
-    np.testing.assert_allclose(shown[2], maps["conv2"][..., 0] / 11)
-    np.testing.assert_allclose(shown[3], maps["conv2"][..., 1] / 11)
-    assert figure.axes[2].get_ylabel() == "conv2\n2 × 2"
+def test_a_scale_says_what_the_colours_are() -> None:
+    maps = np.ones((2, 3, 3))
+    figure = plots.pictures(plots.Row(maps, kind="heat", scale="log-odds"))
+    assert figure.axes[-1].get_xlabel() == "log-odds"
+    assert len(figure.axes) == 3
+    assert len(plots.pictures(plots.Row(maps, kind="heat")).axes) == 2
 
 
-def test_a_silent_layer_is_drawn_white() -> None:
-    (axes,) = plots.feature_maps({"conv1": np.zeros((4, 4, 1))}, count=1).axes
-    np.testing.assert_array_equal(axes.images[0].get_array(), np.zeros((4, 4)))
+def test_frames_and_marks() -> None:
+    images = np.zeros((2, 6, 6, 1), np.float32)
+    marks = [np.array([[1, 4], [2, 3]]), np.zeros((0, 2), int)]
+    first, second = plots.pictures(plots.Row(images, frames=["black", ""], marks=marks)).axes
+    assert to_hex(first.spines["left"].get_edgecolor()) == "#000000"
+    assert first.spines["left"].get_linewidth() > second.spines["left"].get_linewidth()
+    np.testing.assert_array_equal(first.lines[0].get_xydata(), [[4, 1], [3, 2]])  # column, row
+    assert second.lines[0].get_xydata().size == 0
+
+
+def test_colours_tell_clean_attacks_and_noise_apart() -> None:
+    colours = plots.palette(["a", "real", "b", "coin", "a"], clean=["real"], noise=["coin"])
+    assert list(colours) == ["a", "real", "b", "coin"]
+    assert (colours["real"], colours["coin"], colours["a"]) == (
+        *(plots.CLEAN, plots.NOISE),
+        plots.ADVERSARIAL,
+    )
+    assert len(set(colours.values())) == 4
+
+
+def test_the_theme_is_the_book_s_whatever_was_set() -> None:
+    with plt.rc_context():
+        plots.theme()
+        expected = dict(plt.rcParams)
+        plt.rcParams.update({"font.size": 30, "axes.facecolor": "black"})
+        plots.theme()
+        assert dict(plt.rcParams) == expected
+        assert plt.rcParams["figure.figsize"][0] == plots.WIDTH
+
+
+def test_grey_levels_are_255_times_epsilon() -> None:
+    figure = Figure()
+    axes = figure.subplots()
+    plots.grey_level_axis(axes)
+    (top,) = axes.child_axes
+    np.testing.assert_allclose(top._functions[0](0.1), 25.5)
+    np.testing.assert_allclose(top._functions[1](25.5), 0.1)
 
 
 def test_perturbations_stand_between_before_and_after() -> None:
@@ -106,7 +139,7 @@ def test_success_curves_show_shares_with_their_intervals() -> None:
         name: [metrics.Proportion(k, 10) for k in counts]
         for name, counts in {"one": (0, 5, 10), "two": (0, 1, 2), "coin": (0, 0, 1)}.items()
     }
-    figure = plots.success_curves([0, 0.1, 0.2], curves, label="ε", noise=["coin"], grey_levels=True)
+    figure = plots.success_curves([0, 0.1, 0.2], curves, label="ε", noise=["coin"])
     axes = figure.axes[0]
     assert axes.get_ylabel() == "success"
     other = plots.success_curves([0, 0.1, 0.2], curves, label="ε", height="read correctly")
@@ -123,8 +156,6 @@ def test_success_curves_show_shares_with_their_intervals() -> None:
     low, high = metrics.Proportion(5, 10).interval
     inside = band[np.isclose(band[:, 0], 0.1), 1]
     np.testing.assert_allclose([inside.min(), inside.max()], [low, high])
-    (top,) = axes.child_axes
-    np.testing.assert_allclose(top._functions[0](0.1), 25.5)
 
 
 def test_success_curves_on_a_logarithmic_scale() -> None:
@@ -205,71 +236,6 @@ def test_roc_curves_are_steps_on_a_logarithmic_axis() -> None:
         "clean digits flagged",
         "adversarial digits flagged",
     )
-
-
-def test_share_matrix_writes_per_cent_and_leaves_nan_empty() -> None:
-    shares = np.array([[np.nan, 0.25], [1.0, np.nan]])
-    (axes,) = plots.share_matrix(shares, rows="true class", columns="target").axes
-    assert {text.get_position(): text.get_text() for text in axes.texts} == {(1, 0): "25", (0, 1): "100"}
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("target", "true class")
-
-
-def test_digit_matrix_frames_the_diagonal_and_failures() -> None:
-    images = np.random.default_rng(0).random((3, 3, 6, 6), np.float32)
-    failed = np.eye(3, k=1, dtype=bool)
-    figure = plots.digit_matrix(images, failed, rows="true class", columns="target")
-    assert len(figure.axes) == 9
-    for place, axes in enumerate(figure.axes):
-        row, column = divmod(place, 3)
-        np.testing.assert_array_equal(axes.images[0].get_array(), images[row, column])
-        assert (axes.spines["left"].get_linewidth() == 2) == (row == column or failed[row, column])
-        assert (to_hex(axes.spines["left"].get_edgecolor()) == "#000000") == failed[row, column]
-
-
-def test_saliency_path_marks_the_chosen_pixels_in_both_rows() -> None:
-    images = np.random.default_rng(0).random((2, 6, 6, 1), np.float32)
-    scores = np.arange(72.0).reshape(2, 6, 6)
-    chosen = [np.array([[1, 4]]), np.zeros((0, 2), int)]
-    figure = plots.saliency_path(images, scores, chosen, ["before", "after"])
-    above, _, below, last = figure.axes
-    np.testing.assert_array_equal(above.images[0].get_array(), images[0, ..., 0])
-    np.testing.assert_array_equal(below.images[0].get_array(), scores[0])
-    for axes in (above, below):
-        np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[4, 1]])  # column, row
-    assert last.lines[0].get_xydata().size == 0
-
-
-def test_populations_lie_on_their_landscape() -> None:
-    heights = np.arange(12.0).reshape(3, 4)
-    points = [np.array([[0.1, 0.9]]), np.array([[0.5, 0.5], [1, 0]]), np.array([[0.2, 0.3]])]
-    figure = plots.populations(heights, points, ["a", "b", "c"], label="height")
-    panels = [axes for axes in figure.axes if axes.lines]
-    assert [axes.get_title() for axes in panels] == ["a", "b", "c"]
-    for axes, each in zip(panels, points, strict=True):
-        np.testing.assert_array_equal(axes.lines[0].get_xydata(), each)
-        np.testing.assert_array_equal(axes.images[0].get_array(), heights)
-        assert axes.images[0].origin == "lower"  # y grows upward
-        # Cells of 1/3 by 1/2, the first and last of which begin and end half a cell outside.
-        np.testing.assert_allclose(axes.images[0].get_extent(), [-1 / 6, 7 / 6, -1 / 4, 5 / 4])
-        assert (axes.get_xlim(), axes.get_ylim()) == ((0, 1), (0, 1))
-    assert figure.axes[-1].get_xlabel() == "height"
-
-
-def test_pixel_maps_lie_below_their_images_on_one_scale() -> None:
-    random = np.random.default_rng(0)
-    images, maps = random.random((3, 28, 28, 1), np.float32), random.random((3, 28, 28))
-    figure = plots.pixel_maps(images, maps, ["a", "b", "c"], label="odds", columns=2)
-    shown = [axes for axes in figure.axes[:-1] if axes.images]
-    above = [axes for axes in shown if axes.get_title()]
-    below = [axes for axes in shown if not axes.get_title()]
-    assert [axes.get_title() for axes in above] == ["a", "b", "c"]
-    for upper, lower, image, each in zip(above, below, images, maps, strict=True):
-        np.testing.assert_array_equal(upper.images[0].get_array(), image[..., 0])
-        np.testing.assert_array_equal(lower.images[0].get_array(), each)
-        assert lower.images[0].get_clim() == (0, maps.max())
-        assert upper.get_position().x0 == pytest.approx(lower.get_position().x0, abs=0.01)
-    blank = plots.pixel_maps(images, 0 * maps, label="odds")
-    assert blank.axes[5].images[0].get_clim() == (0, 1)
 
 
 def test_class_maps_draw_moves_from_black_to_blue() -> None:
@@ -355,58 +321,6 @@ def test_mean_curves_show_means_with_their_intervals() -> None:
     own = plots.mean_curves([1, 2], panels, label="κ", height=["a", "b"])
     assert [axes.get_ylabel() for axes in own.axes] == ["a", "b"]
     assert own.axes[0].get_ylim() != own.axes[1].get_ylim()
-
-
-def test_change_maps_have_a_scale_for_each_layer() -> None:
-    random = np.random.default_rng(0)
-    images = random.random((2, 6, 6, 1), np.float32)
-    maps = {"conv1": random.normal(size=(2, 6, 6)), "conv2": np.zeros((2, 3, 3))}
-    figure = plots.change_maps(images, maps, ["a", "b"])
-    shown = [axes.images[0] for axes in figure.axes]
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["a", "b"]
-    for index in range(2):
-        np.testing.assert_array_equal(shown[index].get_array(), images[index, ..., 0])
-        np.testing.assert_array_equal(shown[2 + index].get_array(), maps["conv1"][index])
-        np.testing.assert_array_equal(shown[4 + index].get_array(), maps["conv2"][index])
-        limit = np.abs(maps["conv1"]).max()
-        assert shown[2 + index].get_clim() == (-limit, limit)
-        assert shown[4 + index].get_clim() == (-1, 1)
-    scaled = plots.change_maps(images, maps, scales={"conv1": 9.0, "conv2": 3.0})
-    assert scaled.axes[2].images[0].get_clim() == (-9, 9)
-    assert scaled.axes[2].get_ylabel() == "conv1\nto 9"
-
-
-def test_readings_show_each_image_beside_its_probabilities() -> None:
-    images = np.random.default_rng(0).random((2, 28, 28, 1), np.float32)
-    shares = np.array([[0.1, 0.7, 0.2], [1.0, 0.0, 0.0]])
-    figure = plots.readings(
-        {"attack": (images[0], shares[0]), "signs": (images[1], shares[1])}, noise=["signs"]
-    )
-    left, right = figure.axes[::2], figure.axes[1::2]
-    assert [axes.get_title() for axes in left] == ["attack", "signs"]
-    for axes, image in zip(left, images, strict=True):
-        np.testing.assert_array_equal(axes.images[0].get_array(), image[..., 0])
-    heights = [[bar.get_height() for bar in axes.patches] for axes in right]
-    np.testing.assert_array_equal(heights, shares)
-    assert [axes.texts[0].get_text() for axes in right] == ["70%", "100%"]
-    assert [axes.texts[0].xy[0] for axes in right] == [1, 0]
-    colours = [to_hex(axes.patches[0].get_facecolor()).upper() for axes in right]
-    assert colours == [plots.ADVERSARIAL, plots.NOISE]
-
-
-@pytest.mark.parametrize(
-    ("rows", "noise", "message"),
-    [
-        ({}, [], "rows must hold at least one image"),
-        ({"a": (np.zeros((28, 28, 1), np.float32), [0.5, 1.5])}, [], "a does not"),
-        ({"a": (np.zeros((28, 28, 1), np.float32), [[1.0]])}, [], "a does not"),
-        ({"a": (np.zeros((28, 28, 3), np.float32), [1.0])}, [], "rows must be grey"),
-        ({"a": (np.zeros((28, 28, 1), np.float32), [1.0])}, ["b"], "noise must be a list of some of a"),
-    ],
-)
-def test_bad_readings_are_named(rows: Any, noise: list[str], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        plots.readings(rows, noise=noise)
 
 
 def test_threshold_is_drawn_and_marks_its_point() -> None:

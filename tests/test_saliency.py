@@ -66,7 +66,9 @@ def naive_jsma(
                 gain, rival = derivatives[target][i], lead[i]
                 if not increase:
                     gain, rival = -gain, -rival
-                if gain >= 0 and rival <= 0 and gain * abs(rival) > best[0]:
+                if search == "lead" and -rival > best[0]:
+                    best = -rival, [i]
+                if search == "single" and gain >= 0 and rival <= 0 and gain * abs(rival) > best[0]:
                     best = gain * abs(rival), [i]
         if best[1] is None:
             break
@@ -80,7 +82,7 @@ def small() -> keras.Model:
     return convolutional((5, 4, 3), filters=8, classes=4, seed=3)
 
 
-@pytest.mark.parametrize("search", ["pair", "single"])
+@pytest.mark.parametrize("search", ["pair", "single", "lead"])
 @pytest.mark.parametrize("clip_aware", [False, True])
 @pytest.mark.parametrize(
     ("theta", "confidence"), [(1.0, 0.0), (0.4, 0.0), (-1.0, 0.0), (-0.3, 0.0), (1.0, 0.5), (-0.3, 0.2)]
@@ -183,7 +185,7 @@ def test_the_search_among_all_pixels_is_needed_and_right(monkeypatch: pytest.Mon
     assert (without < before).any()
 
 
-@pytest.mark.parametrize(("search", "pixels"), [("pair", 28), ("single", 29)])
+@pytest.mark.parametrize(("search", "pixels"), [("pair", 28), ("single", 29), ("lead", 29)])
 def test_the_budget_is_spent_and_not_exceeded(search: Any, pixels: int) -> None:
     # Every pixel helps, but the bias is out of reach.
     weights = np.stack([-np.arange(1, 101), np.arange(1, 101)], axis=1).astype(np.float32)
@@ -222,7 +224,7 @@ def test_who_has_reached_the_target_leaves_at_once(digits: data.Dataset, model: 
     np.testing.assert_array_equal(result.evaluations, 3)
 
 
-@pytest.mark.parametrize("search", ["pair", "single"])
+@pytest.mark.parametrize("search", ["pair", "single", "lead"])
 def test_images_without_a_pixel_that_qualifies_are_given_up(search: Any) -> None:
     weights = np.stack([np.ones(6), -np.ones(6)], axis=1).astype(np.float32)
     model = linear(weights, np.array([10, 0], np.float32), (2, 3, 1))
@@ -237,7 +239,7 @@ def test_images_without_a_pixel_that_qualifies_are_given_up(search: Any) -> None
     assert not removed.success.any()
 
 
-@pytest.mark.parametrize("search", ["pair", "single"])
+@pytest.mark.parametrize("search", ["pair", "single", "lead"])
 def test_pixels_whose_gradient_is_not_finite_are_never_chosen(search: Any) -> None:
     inputs = keras.Input((2, 4, 1))
     flat = keras.layers.Flatten()(keras.layers.Lambda(without_gradient_at_0)(inputs))
@@ -286,7 +288,7 @@ def test_photographs_are_not_too_large() -> None:
         assert scores.max() <= score.numpy()[0]
 
 
-@pytest.mark.parametrize("search", ["pair", "single"])
+@pytest.mark.parametrize("search", ["pair", "single", "lead"])
 @pytest.mark.parametrize("scale", [1e-22, 1e22])
 def test_the_size_of_the_gradients_does_not_matter(search: Any, scale: float) -> None:
     weights = RANDOM.normal(size=(60, 3)).astype(np.float32)

@@ -148,16 +148,10 @@ def rates(*successes: int) -> list[metrics.Proportion]:
 
 
 FIGURES: dict[str, Callable[[np.ndarray], Figure]] = {
-    "digits": lambda images: plots.digits(images[:3], ["a", "b", "c"]),
-    "learning_curves": lambda _: plots.learning_curves(
-        {
-            "loss": [1.0, 0.5, 0.2],
-            "accuracy": [0.5, 0.7, 0.9],
-            "val_loss": [1.0, 0.6, 0.4],
-            "val_accuracy": [0.5, 0.6, 0.8],
-        }
+    "pictures": lambda images: plots.pictures(
+        plots.Row(images[:3], ["a", "b", "c"], frames=["", "", "black"]),
+        plots.Row(images[:3], kind="heat", scale="ink"),
     ),
-    "confusion_matrix": lambda _: plots.confusion_matrix(np.arange(9) % 3, np.arange(9) % 2, classes=3),
     "success_curves": lambda _: plots.success_curves(
         [0.1, 0.2, 0.3], {"attack": rates(1, 9, 20), "noise": rates(0, 1, 2)}, label="ε", noise=["noise"]
     ),
@@ -195,7 +189,9 @@ def test_figures_are_the_same_whatever_matplotlib_is_set_to(
 @pytest.mark.parametrize("kind", MATPLOTLIB)
 def test_sliders_are_the_same_whatever_matplotlib_is_set_to(kind: str, digits: data.Dataset) -> None:
     def slider() -> Slider:
-        some = (plots.digits(digits.test_images[i : i + 3], ["a", "b", "c"]) for i in (0, 3))
+        some = (
+            plots.pictures(plots.Row(digits.test_images[i : i + 3], ["a", "b", "c"])) for i in (0, 3)
+        )
         return Slider([(str(i), figure, "three digits") for i, figure in enumerate(some)], label="k")
 
     expected = slider()

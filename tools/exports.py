@@ -75,11 +75,12 @@ def preview(before: np.ndarray, after: np.ndarray, reads: list[str]) -> Figure:
     )
     change = after - before
     most = float(np.abs(change).max())
-    shown = [(before, plots.INK, 0, 1), (change, plots.CHANGE, -most, most), (after, plots.INK, 0, 1)]
+    ink, colours = plots.KINDS["ink"][0], plots.KINDS["change"][0]
+    shown = [(before, ink, 0, 1), (change, colours, -most, most), (after, ink, 0, 1)]
     titles = [f"read as {reads[0]}", "a change", f"read as {reads[1]}"]
-    for place, ((image, colours, low, high), title) in enumerate(zip(shown, titles, strict=True)):
+    for place, ((image, cmap, low, high), title) in enumerate(zip(shown, titles, strict=True)):
         axes = figure.add_axes((0.06 + 0.31 * place, 0.06, 0.26, 0.26 * 12 / 6.3))
-        axes.imshow(image[..., 0], cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+        axes.imshow(image[..., 0], cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=22)
     return figure

@@ -25,7 +25,7 @@ def jsma(
     *,
     theta: float = 1.0,
     max_fraction: float = 0.145,
-    search: Literal["pair", "single"] = "pair",
+    search: Literal["pair", "single", "lead"] = "pair",
     clip_aware: bool = False,
     confidence: float = 0.0,
     randomized: bool = False,
@@ -47,6 +47,9 @@ def jsma(
     :math:`\partial (Z_r - Z_t) / \partial x \le 0` for the target's strongest rival r (the predicted
     class, as long as that is not the target), with the largest product of the two.
 
+    ``search="lead"`` takes one pixel with the largest :math:`\partial (Z_t - Z_r) / \partial x`, if that
+    is positive: with `clip_aware`, the one that raises the target's lead over r most, to first order.
+
     For a negative `theta`, which removes ink, all derivatives change their sign.
 
     The paper's score depends on more than the predictions: a function added to all logits alike
@@ -65,7 +68,7 @@ def jsma(
     max_fraction : float
         Share of the pixels that may be changed, from 0 to 1. Half as many iterations are made with
         pairs; with a `theta` below 1 a pixel may be chosen, and counts, more than once.
-    search : {"pair", "single"}
+    search : {"pair", "single", "lead"}
         How pixels are chosen.
     clip_aware : bool
         Multiply each derivative by the change that the pixel would really make, which clipping may
@@ -98,8 +101,8 @@ def jsma(
     if np.float32(theta) == 0:
         raise ValueError("theta must not be 0: no pixel would change")
     max_fraction = check_number(max_fraction, "max_fraction", low=0, high=1)
-    if search not in ("pair", "single"):
-        raise ValueError(f'search must be "pair" or "single", got {search!r}')
+    if search not in STEPS:
+        raise ValueError(f"search must be one of {', '.join(STEPS)}, got {search!r}")
     clip_aware = check_flag(clip_aware, "clip_aware")
     confidence = check_number(confidence, "confidence", low=0, high=_loop.MOST_CONFIDENT)
     pixels = 2 if search == "pair" else 1
@@ -113,7 +116,7 @@ def jsma(
     with _pace.bar("attacking") as bar:
         result, logits = _loop.run(
             model,
-            _pair_step if search == "pair" else _single_step,
+            STEPS[search],
             prepare,
             targets,
             steps=budget,
@@ -135,7 +138,32 @@ def _single_step(
     theta: tf.Tensor,
     clip_aware: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Change the one pixel that scores highest."""
+    """Change the one pixel with the largest product."""
+    logits, gain, lead, free = _of_one_pixel(model, images, targets, theta, clip_aware)
+    # Of Z_t, and of Z_t - Z_r: the one and the other at least 0, and one pixel that gains something.
+    return logits, *_best_one(images, tf.nn.relu(gain) * tf.nn.relu(lead), free, theta)
+
+
+def _lead_step(
+    model: keras.Model,
+    images: tf.Tensor,
+    targets: tf.Tensor,
+    theta: tf.Tensor,
+    clip_aware: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Change the one pixel that raises the lead most."""
+    logits, _, lead, free = _of_one_pixel(model, images, targets, theta, clip_aware)
+    return logits, *_best_one(images, lead, free, theta)
+
+
+def _of_one_pixel(
+    model: keras.Model,
+    images: tf.Tensor,
+    targets: tf.Tensor,
+    theta: tf.Tensor,
+    clip_aware: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Logits; then of each pixel what it adds to the target, and to its lead, and whether it is free."""
 
     def directions(logits: tf.Tensor) -> list[tf.Tensor]:
         classes = tf.shape(logits)[1]
@@ -145,11 +173,16 @@ def _single_step(
         return [target, target - tf.one_hot(rival, classes)]
 
     logits, gradients = _loop.gradients(model, images, directions)
-    gain, lead, free = _oriented(images, gradients, theta, clip_aware)
-    # Of Z_t, and of Z_t - Z_r: the one and the other at least 0, and one pixel that gains something.
-    score = tf.where(free, tf.nn.relu(gain) * tf.nn.relu(lead), 0.0)
-    best = tf.argmax(score, axis=1, output_type=tf.int32)[:, None]
-    return logits, _change(images, best, theta), tf.reduce_max(score, axis=1) > 0
+    return logits, *_oriented(images, gradients, theta, clip_aware)
+
+
+def _best_one(
+    images: tf.Tensor, scores: tf.Tensor, free: tf.Tensor, theta: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Images (m, ...) with the pixel of the highest score changed, and whether that is above 0."""
+    scores = tf.where(free, scores, 0.0)
+    best = tf.argmax(scores, axis=1, output_type=tf.int32)[:, None]
+    return _change(images, best, theta), tf.reduce_max(scores, axis=1) > 0
 
 
 def _pair_step(
@@ -291,3 +324,6 @@ def _search_all(
 def _scores(gain: tf.Tensor, drop: tf.Tensor, gains: tf.Tensor, drops: tf.Tensor) -> tf.Tensor:
     """Scores of pixels (m, r) with others (m, c): (m, r, c), 0 where a factor is not positive."""
     return tf.nn.relu(gain[:, :, None] + gains[:, None]) * tf.nn.relu(drop[:, :, None] + drops[:, None])
+
+
+STEPS = {"pair": _pair_step, "single": _single_step, "lead": _lead_step}
