@@ -86,7 +86,7 @@ def _wilson(share: float, cases: float) -> tuple[float, float]:
 
 
 def wilson(cases: Any) -> tuple[float, float]:
-    """95% interval of a share (Wilson 1927), in the form of seaborn's `errorbar`.
+    """95% interval of a share of independent cases (Wilson 1927), in the form of seaborn's `errorbar`.
 
     Parameters
     ----------
@@ -388,7 +388,8 @@ def attack_table(
     count = len(images)
     clusters = np.arange(count) if groups is None else _check_groups(groups, (count,))
     if over is not None and (np.shape(over) != (count,) or np.asarray(over).dtype != np.bool_):
-        raise ValueError(f"over must be bool, of shape ({count},), got shape {np.shape(over)}")
+        kind = np.asarray(over).dtype
+        raise ValueError(f"over must be bool, of shape ({count},), got {kind} {np.shape(over)}")
     rows = {}
     for name, result in results.items():
         columns = dict(zip(("L0", "L2", "L∞"), norms(images, result.images), strict=True))

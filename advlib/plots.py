@@ -1,8 +1,9 @@
 """The book's figures: one visual language, from arrays to Figures.
 
-Every function returns a `matplotlib.figure.Figure` that pyplot no longer holds: as the last line of
-a cell it is shown once. Colours are from the palette of Okabe and Ito (2008), told apart with any
-colour vision; ink is dark on light, as on paper, whatever matplotlib is set to.
+What is statistical, chapters draw themselves, with seaborn: `theme` sets the style for that, `palette`
+the colours. The other functions return a `matplotlib.figure.Figure` that pyplot no longer holds: as the
+last line of a cell it is shown once. Blue, orange-red and green are those of Okabe and Ito (2008), told
+apart with any colour vision; ink is dark on light, as on paper, whatever matplotlib is set to.
 """
 
 import itertools
@@ -21,7 +22,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 from sklearn.metrics import roc_curve
 
-from advlib._checks import check_images, check_integer, check_labels, check_same_shape
+from advlib._checks import check_images, check_integer, check_labels, check_number, check_same_shape
 
 # One colour for each kind of input, in all chapters.
 CLEAN = "#0072B2"
@@ -177,7 +178,7 @@ def grey_level_axis(axes: Axes) -> None:
     top.set_xlabel("grey levels of 255")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """Small images of one kind, side by side, for `pictures`.
 
@@ -197,7 +198,7 @@ class Row:
         Where the colours of changes or heat end: at this value, or at the largest of each image; without
         it at the largest of all rows of the kind.
     scale : str
-        What the numbers are: if given, a bar below says so, with the numbers that the rows share.
+        What the numbers are, where rows share their colours: a bar below says so.
     frames : sequence of str, optional
         A colour for the frame of each image; empty for the usual, thin and grey.
     marks : sequence of arrays, integer, (pixels, 2), optional
@@ -207,7 +208,7 @@ class Row:
     ------
     ValueError
         If the images are not of that form, titles, frames or marks are not one per image, the kind is
-        unknown, or the limit is not above 0.
+        unknown, the limit is not above 0, ink has a limit, or a row with a limit has a scale.
     """
 
     images: np.ndarray
@@ -231,14 +232,21 @@ class Row:
             raise ValueError(f"images must be grey, got {images.shape}")
         if not np.isfinite(images).all() or (self.kind == "heat" and images.min() < 0):
             raise ValueError("images must be finite" + " and not negative" * (self.kind == "heat"))
-        if self.limit is not None and self.limit != "each" and not self.limit > 0:
-            raise ValueError(f"limit must be above 0 or 'each', got {self.limit!r}")
+        object.__setattr__(self, "images", images)  # as it was checked
+        if self.limit is not None and self.limit != "each":
+            check_number(self.limit, "limit", low=np.nextafter(0, 1), high=np.inf)
+        if self.limit is not None and (self.kind == "ink" or self.scale):
+            raise ValueError("limit is for changes and heat, and those without a scale")
         for name in ("titles", "frames", "marks"):
             given = getattr(self, name)
             if given is not None and len(given) != len(images):
                 raise ValueError(f"{name} must be {len(images)}, one per image, got {len(given)}")
-        if any(np.ndim(pixels) != 2 or np.shape(pixels)[1] != 2 for pixels in self.marks or ()):
-            raise ValueError("marks must be arrays of shape (pixels, 2), of rows and columns")
+        for pixels in [] if self.marks is None else self.marks:
+            marks = np.asarray(pixels)
+            if marks.ndim != 2 or marks.shape[1] != 2 or marks.dtype.kind not in "iu":
+                raise ValueError("marks must be integers (pixels, 2), rows and columns")
+            if marks.size and not ((marks >= 0) & (marks < images.shape[1:3])).all():
+                raise ValueError(f"marks must lie within {images.shape[1:3]}")
 
     def largest(self) -> float:
         """The largest absolute value of all images, or 1 where all are 0."""
@@ -281,7 +289,8 @@ def pictures(*rows: Row, columns: int = 5) -> Figure:
     Raises
     ------
     ValueError
-        If there is no row, their numbers of images differ, or `columns` is below 1.
+        If there is no row, their numbers of images differ, two rows of a kind have different scales, or
+        `columns` is below 1.
     """
     counts = sorted({len(row.images) for row in rows})
     if len(counts) != 1:
@@ -293,10 +302,12 @@ def pictures(*rows: Row, columns: int = 5) -> Figure:
     }
     largest["ink"] = 1
     bars = {row.kind: row.scale for row in rows if row.scale}
+    if any(row.scale not in ("", bars.get(row.kind, "")) for row in rows):
+        raise ValueError(f"rows of one kind must have one scale, got {[row.scale for row in rows]}")
     side = (WIDTH - 0.3 * any(row.label for row in rows)) / columns
     height = 0.5 * len(bars)
     for row in rows:
-        lines = max((title.count("\n") + 1 for title in row.titles or ()), default=0)
+        lines = 0 if row.titles is None else max(title.count("\n") + 1 for title in row.titles)
         height += blocks * (side * row.images.shape[1] / row.images.shape[2] + 0.17 * lines)
     with _figure(blocks * len(rows), columns, height=height) as (figure, axes):
         figure.set_layout_engine("constrained", w_pad=0.015, h_pad=0.015, wspace=0.02, hspace=0.02)
@@ -307,7 +318,9 @@ def pictures(*rows: Row, columns: int = 5) -> Figure:
             if index >= count:
                 spot.set_axis_off()
                 continue
-            shown[row.kind] = row.draw(spot, index, largest[row.kind])
+            drawn = row.draw(spot, index, largest[row.kind])
+            if row.limit is None:
+                shown[row.kind] = drawn
             if column == 0:
                 spot.set_ylabel(row.label, fontsize=8)
         for kind, text in bars.items():

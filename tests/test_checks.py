@@ -152,17 +152,29 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
     "no titles": (lambda: plots.Row(GOOD, []), "titles must be 2, one per image, got 0"),
     "one frame": (lambda: plots.Row(GOOD, frames=["red"]), "frames must be 2, one per image, got 1"),
     "one mark": (lambda: plots.Row(GOOD, marks=[PLANE]), "marks must be 2, one per image, got 1"),
-    "marks": (lambda: plots.Row(GOOD, marks=[LABELS] * 2), "marks must be arrays of shape"),
+    "marks": (lambda: plots.Row(GOOD, marks=[LABELS] * 2), "marks must be integers"),
     "another kind": (lambda: plots.Row(GOOD, kind="paint"), "kind must be one of ink, change, heat"),  # type: ignore[arg-type]
     "flat maps": (lambda: plots.Row(PLANE, kind="heat"), r"images must be numbers \(n, height, width\)"),
     "empty maps": (lambda: plots.Row(GOOD[:0], kind="heat"), "images must be numbers"),
     "words": (lambda: plots.Row(np.full((1, 1, 1), "a"), kind="heat"), "images must be numbers"),
     "cold": (lambda: plots.Row(-GOOD, kind="heat"), "images must be finite and not negative"),
     "endless": (lambda: plots.Row(GOOD * np.inf, kind="change"), "images must be finite"),
-    "no limit": (
-        lambda: plots.Row(GOOD, kind="heat", limit=0),
-        "limit must be above 0 or 'each', got 0",
+    "no limit": (lambda: plots.Row(GOOD, kind="heat", limit=0), "limit must be a number"),
+    "limit": (lambda: plots.Row(GOOD, kind="heat", limit="row"), "limit must be a number"),  # type: ignore[arg-type]
+    "limit of ink": (lambda: plots.Row(GOOD, limit=4), "limit is for changes and heat"),
+    "limit and scale": (
+        lambda: plots.Row(GOOD, kind="heat", limit=4, scale="a"),
+        "limit is for changes and heat, and those without a scale",
     ),
+    "scales": (
+        lambda: plots.pictures(*(plots.Row(GOOD, kind="heat", scale=text) for text in "ab")),
+        "rows of one kind must have one scale",
+    ),
+    "far marks": (
+        lambda: plots.Row(GOOD, marks=[np.full((1, 2), 28)] * 2),
+        r"marks must lie within \(28, 28\)",
+    ),
+    "marks of floats": (lambda: plots.Row(GOOD, marks=[PLANE] * 2), "marks must be integers"),
     "no row": (lambda: plots.pictures(), "rows must hold equally many images, and be one at least"),
     "uneven rows": (
         lambda: plots.pictures(plots.Row(GOOD), plots.Row(GOOD[:1])),

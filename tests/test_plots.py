@@ -65,8 +65,21 @@ def test_where_colours_end() -> None:
         assert ends(plots.Row(0 * changes, kind="heat", limit=limit)) == [(0, 1)] * 2
 
 
+def test_arrays_and_lists_will_do() -> None:
+    maps = np.arange(18).reshape(2, 3, 3)
+    row = plots.Row(maps.tolist(), np.array(["a", "b"]), kind="heat", marks=np.zeros((2, 1, 2), int))
+    first, _ = plots.pictures(row).axes
+    np.testing.assert_array_equal(first.images[0].get_array(), maps[0])
+    assert first.get_title() == "a"
+    assert row != plots.Row(maps, kind="heat")
+
+
 def test_a_scale_says_what_the_colours_are() -> None:
     maps = np.ones((2, 3, 3))
+    figure = plots.pictures(
+        plots.Row(maps, kind="heat", scale="odds"), plots.Row(maps, kind="heat", limit=50)
+    )
+    np.testing.assert_allclose(figure.axes[-1].get_xlim(), [0, 1])  # of the row that it belongs to
     figure = plots.pictures(plots.Row(maps, kind="heat", scale="log-odds"))
     assert figure.axes[-1].get_xlabel() == "log-odds"
     assert len(figure.axes) == 3

@@ -63,6 +63,23 @@ def test_no_style_sheet_loads_from_a_third_party() -> None:
         assert not re.search(r"(url\(|@import)\s*['\"]?\s*(https?:)?//", text), sheet
 
 
+def test_icons_that_pages_show_are_in_the_style_sheet() -> None:
+    sheet = (SITE / "_static" / "styles" / "pydata-sphinx-theme.css").read_text(encoding="utf-8")
+    shown = {
+        name
+        for page in PAGES
+        for icon in soup(page).select("[class*=fa-]")
+        for name in icon["class"]
+        if name.startswith("fa-")
+    }
+    # Others are sizes and styles.
+    icons = {"fa-magnifying-glass", "fa-bars", "fa-arrow-up", "fa-angle-right", "fa-angle-left"} & shown
+    assert len(icons) >= 3
+    for name in icons:
+        assert f".{name}:before" in sheet
+    assert ".fa-fill-drip:before" not in sheet
+
+
 @every_page
 def test_every_image_has_a_description(page: Path) -> None:
     html = soup(page)

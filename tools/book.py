@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,9 @@ COMMAND = ["jupyter-book", "build", ".", "--all", *STRICT]
 # Once in a while sphinxcontrib-katex connects to its server between that one's bind and listen.
 FLEETING = "ConnectionRefusedError"
 TRIES = 3
+# What the theme's style sheet says of an icon, and how pages and scripts name one.
+ICON_RULE = re.compile(r'((?:\.fa-[a-z0-9-]+:before,?)+)\{content:"[^"]*"\}')
+ICON = re.compile(r"\bfa-[a-z0-9-]+")
 
 
 def build(root: Path = ROOT) -> str:
@@ -21,10 +25,21 @@ def build(root: Path = ROOT) -> str:
     for _ in range(TRIES):
         status, said = run(COMMAND, root)
         if status == 0:
+            drop_icons(root / "_build" / "html")
             return ""
         if FLEETING not in said:
             break
     return said
+
+
+def drop_icons(site: Path) -> None:
+    """Leave out of the style sheets the icons that no page uses: 86 kB of every page."""
+    files = [path for ending in ("html", "js") for path in site.rglob(f"*.{ending}")]
+    used = {name for path in files for name in ICON.findall(path.read_text(encoding="utf-8"))}
+    for sheet in site.rglob("_static/styles/*.css"):
+        text = sheet.read_text(encoding="utf-8")
+        kept = ICON_RULE.sub(lambda rule: rule[0] if used & {*ICON.findall(rule[1])} else "", text)
+        sheet.write_text(kept, encoding="utf-8")
 
 
 def run(command: list[str], root: Path, timeout: float = 600) -> tuple[int, str]:

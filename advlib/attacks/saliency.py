@@ -85,9 +85,9 @@ def jsma(
     Returns
     -------
     AttackResult
-        Three evaluations for each iteration (one forward and two backward passes); an image that
-        leaves, because it succeeded or no pixel qualifies, has paid for those of the step that it
-        did not take, one that spent its budget for one more forward pass.
+        Three evaluations for each iteration, one forward and two backward passes, of which "lead" needs
+        but one. An image that leaves, because it succeeded or no pixel qualifies, has paid for those of
+        the step that it did not take, one that spent its budget for one more forward pass.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def jsma(
     if np.float32(theta) == 0:
         raise ValueError("theta must not be 0: no pixel would change")
     max_fraction = check_number(max_fraction, "max_fraction", low=0, high=1)
-    if search not in STEPS:
+    if not isinstance(search, str) or search not in STEPS:
         raise ValueError(f"search must be one of {', '.join(STEPS)}, got {search!r}")
     clip_aware = check_flag(clip_aware, "clip_aware")
     confidence = check_number(confidence, "confidence", low=0, high=_loop.MOST_CONFIDENT)
@@ -120,7 +120,7 @@ def jsma(
             prepare,
             targets,
             steps=budget,
-            passes=3,
+            passes=2 if search == "lead" else 3,
             targeted=True,
             early_stop=True,
             randomized=randomized,
@@ -131,6 +131,14 @@ def jsma(
     return _loop.confirmed(model, result, logits, targets, targeted=True, batch_size=batch_size)
 
 
+def _lead_direction(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Of each image's logits (m, classes) the target's less the strongest rival's."""
+    target = tf.one_hot(targets, tf.shape(logits)[1])
+    # The predicted class; once that is the target, the runner-up.
+    rival = tf.argmax(tf.where(target > 0, logits.dtype.min, logits), axis=1)
+    return target - tf.one_hot(rival, tf.shape(logits)[1])
+
+
 def _single_step(
     model: keras.Model,
     images: tf.Tensor,
@@ -139,7 +147,12 @@ def _single_step(
     clip_aware: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Change the one pixel with the largest product."""
-    logits, gain, lead, free = _of_one_pixel(model, images, targets, theta, clip_aware)
+
+    def directions(logits: tf.Tensor) -> list[tf.Tensor]:
+        return [tf.one_hot(targets, tf.shape(logits)[1]), _lead_direction(logits, targets)]
+
+    logits, gradients = _loop.gradients(model, images, directions)
+    (gain, lead), free = _oriented(images, gradients, theta, clip_aware)
     # Of Z_t, and of Z_t - Z_r: the one and the other at least 0, and one pixel that gains something.
     return logits, *_best_one(images, tf.nn.relu(gain) * tf.nn.relu(lead), free, theta)
 
@@ -152,28 +165,13 @@ def _lead_step(
     clip_aware: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Change the one pixel that raises the lead most."""
-    logits, _, lead, free = _of_one_pixel(model, images, targets, theta, clip_aware)
-    return logits, *_best_one(images, lead, free, theta)
-
-
-def _of_one_pixel(
-    model: keras.Model,
-    images: tf.Tensor,
-    targets: tf.Tensor,
-    theta: tf.Tensor,
-    clip_aware: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Logits; then of each pixel what it adds to the target, and to its lead, and whether it is free."""
 
     def directions(logits: tf.Tensor) -> list[tf.Tensor]:
-        classes = tf.shape(logits)[1]
-        target = tf.one_hot(targets, classes)
-        # The predicted class; once that is the target, the runner-up.
-        rival = tf.argmax(tf.where(target > 0, logits.dtype.min, logits), axis=1)
-        return [target, target - tf.one_hot(rival, classes)]
+        return [_lead_direction(logits, targets)]
 
     logits, gradients = _loop.gradients(model, images, directions)
-    return logits, *_oriented(images, gradients, theta, clip_aware)
+    (lead,), free = _oriented(images, gradients, theta, clip_aware)
+    return logits, *_best_one(images, lead, free, theta)
 
 
 def _best_one(
@@ -199,23 +197,25 @@ def _pair_step(
         return [target, target - 1]
 
     logits, gradients = _loop.gradients(model, images, directions)
-    gain, drop, free = _oriented(images, gradients, theta, clip_aware)
+    (gain, drop), free = _oriented(images, gradients, theta, clip_aware)
     pair, score = best_pair(tf.where(free, gain, -np.inf), tf.where(free, drop, -np.inf))
     return logits, _change(images, pair, theta), score > 0
 
 
 def _oriented(
     images: tf.Tensor, gradients: list[tf.Tensor], theta: tf.Tensor, clip_aware: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Two gradients along the change, and which pixels are free to change: (m, pixels) each."""
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Gradients along the change, and which pixels are free to change: (m, pixels) each."""
     rows = tf.shape(images)[0], -1
     theta = theta[:, None]
     pixels = tf.reshape(images, rows)
     room = tf.where(theta > 0, 1 - pixels, pixels)
     along = tf.where(clip_aware[:, None], tf.minimum(room, tf.abs(theta)), 1.0) * tf.sign(theta)
-    first, second = (tf.reshape(gradient, rows) * along for gradient in gradients)
-    free = (room > 0) & tf.math.is_finite(first) & tf.math.is_finite(second)
-    return _scaled(first, free), _scaled(second, free), free
+    found = [tf.reshape(gradient, rows) * along for gradient in gradients]
+    free = room > 0
+    for each in found:
+        free &= tf.math.is_finite(each)
+    return [_scaled(each, free) for each in found], free
 
 
 def _scaled(gradient: tf.Tensor, free: tf.Tensor) -> tf.Tensor:
