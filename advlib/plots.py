@@ -48,7 +48,7 @@ CLASSES = (
 MOVED = "#0057FF"
 
 # Attacks share a colour; these tell them apart, in this order.
-LINES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
+LINES = ("-", "--", ":", "-.")
 
 # On matplotlib's defaults, not on what a reader has set.
 STYLE: Any = {
@@ -203,12 +203,14 @@ class Row:
         A colour for the frame of each image; empty for the usual, thin and grey.
     marks : sequence of arrays, integer, (pixels, 2), optional
         Rows and columns of the pixels that are circled in each image.
+    strokes : array, float32, (n, height, width, 1), optional
+        Images whose ink is outlined in each of these, at half ink.
 
     Raises
     ------
     ValueError
-        If the images are not of that form, titles, frames or marks are not one per image, the kind is
-        unknown, the limit is not above 0, ink has a limit, or a row with a limit has a scale.
+        If the images are not of that form, titles, frames, marks or strokes are not one per image, the
+        kind is unknown, the limit is not above 0, ink has a limit, or a row with a limit has a scale.
     """
 
     images: np.ndarray
@@ -219,6 +221,7 @@ class Row:
     scale: str = ""
     frames: Sequence[str] | None = None
     marks: Sequence[np.ndarray] | None = None
+    strokes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -237,7 +240,9 @@ class Row:
             check_number(self.limit, "limit", low=np.nextafter(0, 1), high=np.inf)
         if self.limit is not None and (self.kind == "ink" or self.scale):
             raise ValueError("limit is for changes and heat, and those without a scale")
-        for name in ("titles", "frames", "marks"):
+        if self.strokes is not None:
+            _grey(self.strokes, "strokes")
+        for name in ("titles", "frames", "marks", "strokes"):
             given = getattr(self, name)
             if given is not None and len(given) != len(images):
                 raise ValueError(f"{name} must be {len(images)}, one per image, got {len(given)}")
@@ -269,6 +274,8 @@ class Row:
         if self.marks is not None:
             row, column = np.transpose(self.marks[index])
             axes.plot(column, row, "o", color="none", markeredgecolor=ADVERSARIAL, markersize=6)
+        if self.strokes is not None:
+            axes.contour(self.strokes[index, ..., 0], [0.5], colors="black", linewidths=0.6)
         return shown
 
 
@@ -365,76 +372,6 @@ def perturbations(
         Row(changed, titles, label="changed"),
         columns=columns,
     )
-
-
-def success_curves(
-    sizes: Sequence[float],
-    curves: Mapping[str, Sequence[Any]],
-    *,
-    label: str,
-    height: str = "success",
-    noise: Sequence[str] = (),
-    logarithmic: bool = False,
-) -> Figure:
-    """Share of successes against the size of the attack, with its interval as a band.
-
-    Parameters
-    ----------
-    sizes : sequence of float, (n,)
-        Rising.
-    curves : mapping from a name to n of `metrics.Proportion`
-    label : str
-        Of the sizes.
-    height : str
-        What the shares are of.
-    noise : sequence of str
-        The names that are controls: drawn in the colour of noise.
-    logarithmic : bool
-        Draw the sizes, all above 0, on a logarithmic scale; if they are few, each with its number.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If there is no size, a curve has not as many points as there are sizes, or there are more than
-        four attacks.
-    """
-    colours = _colours(list(curves), (), noise)
-    attacked = [name for name in curves if name not in noise]
-    if len(sizes) == 0:
-        raise ValueError("sizes must hold at least one size, got none")
-    if len(attacked) > len(LINES):
-        raise ValueError(f"curves must be at most {len(LINES)} besides noise, got {len(attacked)}")
-    with _figure(height=3.3) as (figure, axes):
-        spot = axes[0, 0]
-        for name, shares in curves.items():
-            if len(shares) != len(sizes):
-                raise ValueError(f"curves must have {len(sizes)} points each, {name} has {len(shares)}")
-            colour = colours[name]
-            line, marker = ("-", "x") if name in noise else LINES[attacked.index(name)]
-            marker = marker if len(sizes) <= 25 else ""
-            values = [share.value for share in shares]
-            low, high = zip(*(share.interval for share in shares), strict=True)
-            spot.fill_between(sizes, low, high, color=colour, alpha=0.2, linewidth=0)
-            spot.plot(sizes, values, line, marker=marker, color=colour, label=name, markersize=5)
-        spot.set(xlabel=label, ylabel=height, ylim=(-0.03, 1.03))
-        spot.yaxis.set_major_formatter(PercentFormatter(1))
-        if logarithmic:
-            spot.set_xscale("log")
-            spot.xaxis.set_major_formatter(lambda size, _: f"{size:,.0f}" if size >= 1 else f"{size:g}")
-            if len(sizes) <= 6:
-                spot.set_xticks(sizes, minor=False)
-                spot.minorticks_off()
-        figure.legend(
-            loc="outside lower center",
-            ncols=4 if len(curves) <= 4 else 3,
-            frameon=False,
-            columnspacing=1.2,
-        )
-        return figure
 
 
 def histograms(
@@ -675,18 +612,18 @@ def mean_curves(
     clean: Sequence[str] = (),
     noise: Sequence[str] = (),
 ) -> Figure:
-    """Means, with their intervals, along layers or sizes; a panel for each comparison, on one scale.
+    """Means or shares, with their intervals, along layers or sizes; a panel for each comparison.
 
     Parameters
     ----------
     places : sequence of str or float, (n,)
         Names, or rising numbers.
-    panels : mapping from a title to a mapping from a name to n of `metrics.Mean`
+    panels : mapping from a title to a mapping from a name to n of `metrics.Mean` or `metrics.Proportion`
         The same name is drawn alike in all panels; at most four names of a kind.
     label : str
         Of the places.
     height : str, or sequence of str
-        What the means are of: once for all panels, on one scale, or panel by panel, each on its own.
+        What the values are of: once for all panels, on one scale, or panel by panel, each on its own.
     clean, noise : sequence of str
         The names of clean inputs and of controls: drawn in their colours.
 
@@ -714,7 +651,7 @@ def mean_curves(
     styles = {
         name: {"color": colour, "linestyle": line, "marker": "osx^Dv*P"[names.index(name) % 8]}
         for colour, some in kinds.items()
-        for name, (line, _) in zip(some, LINES, strict=False)
+        for name, line in zip(some, LINES, strict=False)
     }
     with _figure(1, len(panels), height=3.3) as (figure, axes):
         handles = {}

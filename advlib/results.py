@@ -27,7 +27,7 @@ class PixelSearch(NamedTuple):
     success : bool
         Whether a one-pixel adversarial example exists.
     odds : float64
-        The largest log(p / (1 - p)) that one pixel can reach, p being the probability of an error.
+        The largest log-odds against the true class that one pixel can reach.
     hits : integer
         How many of the candidates succeed.
     places : integer

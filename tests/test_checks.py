@@ -174,6 +174,8 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
         lambda: plots.Row(GOOD, marks=[np.full((1, 2), 28)] * 2),
         r"marks must lie within \(28, 28\)",
     ),
+    "one stroke": (lambda: plots.Row(GOOD, strokes=GOOD[:1]), "strokes must be 2, one per image, got 1"),
+    "strokes": (lambda: plots.Row(GOOD, strokes=GOOD - 1), "strokes must be finite and lie in"),
     "marks of floats": (lambda: plots.Row(GOOD, marks=[PLANE] * 2), "marks must be integers"),
     "no row": (lambda: plots.pictures(), "rows must hold equally many images, and be one at least"),
     "uneven rows": (
@@ -194,14 +196,6 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
     ),
     "changed title": (lambda: plots.perturbations(GOOD, GOOD, ["one"]), "titles must be 2"),
     "changed columns": (lambda: plots.perturbations(GOOD, GOOD, columns=0), "columns must be"),
-    "points": (
-        lambda: plots.success_curves([0, 1], {"a": [metrics.Proportion(1, 2)]}, label="ε"),
-        "curves must have 2 points each, a has 1",
-    ),
-    "attacks": (
-        lambda: plots.success_curves([1], {name: [] for name in "abcde"}, label="ε"),
-        "curves must be at most 4",
-    ),
     "no values": (lambda: plots.histograms({}, LABELS, label="ε"), "values must be"),
     "empty": (lambda: plots.histograms({"a": LABELS[:0]}, LABELS, label="ε"), "values must be"),
     "nan values": (
@@ -238,7 +232,6 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
     "no number": (lambda: metrics.roc_auc(np.full(2, np.nan), LABELS), "negatives must not be NaN"),
     "one edge": (lambda: plots.histograms({"a": LABELS}, LABELS[:1], label="ε"), "edges must be"),
     "falling": (lambda: plots.histograms({"a": LABELS}, -LABELS, label="ε"), "edges must be"),
-    "no sizes": (lambda: plots.success_curves([], {"a": []}, label="ε"), "sizes must hold"),
     "moves' titles": (
         lambda: plots.class_maps({"a": PLANE}, LABELS, {"b": (PLANE, PLANE)}, mark="2"),
         "moves must be given for a, got b",
@@ -305,7 +298,7 @@ BAD_FIGURES: dict[str, tuple[Any, str]] = {
         "noise must be a list of some of b, got 'b'",
     ),
     "noise elsewhere": (
-        lambda: plots.success_curves([1], {"b": [metrics.Proportion(1, 2)]}, label="", noise=["B"]),
+        lambda: plots.mean_curves([1], {"a": {"b": [MEAN]}}, label="", height="", noise=["B"]),
         "noise must be a list of some of b",
     ),
     "clean noise": (

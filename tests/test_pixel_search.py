@@ -597,13 +597,13 @@ def test_others_are_three_different_ones_and_equally_likely() -> None:
 
 @pytest.mark.parametrize("strategy", ["rand1", "best1"])
 @pytest.mark.parametrize("recombination", [0.0, 0.5, 1.0])
-def test_rivals_are_storn_and_price_s(strategy: str, recombination: float) -> None:
+def test_trials_are_storn_and_price_s(strategy: str, recombination: float) -> None:
     count, population, genes = 3, 30, 6
     keys = tf.constant(RANDOM.integers(0, 2**31, (count, 2)), tf.int32)
     genomes = RANDOM.uniform(0.3, 0.7, (count, population, genes)).astype(np.float32)
     odds = RANDOM.random((count, population), np.float32)
     settings = strategy == "best1", 0.2, 0.4, recombination
-    rivals = pixel_search._rivals(genomes, odds, keys, 5, *settings).numpy()
+    rivals = pixel_search._trials(genomes, odds, keys, 5, *settings).numpy()
     draws = pixel_search._uniform(keys, tf.constant(5), (population, 2 * genes + 5))
     a, b, c = pixel_search._others(draws[..., 2 * genes : 2 * genes + 3], tf.constant(population))
     for i in range(count):
@@ -627,7 +627,7 @@ def test_rivals_are_storn_and_price_s(strategy: str, recombination: float) -> No
 def test_components_that_leave_their_range_are_drawn_anew() -> None:
     keys = tf.constant(RANDOM.integers(0, 2**31, (2, 2)), tf.int32)
     genomes = tf.constant(RANDOM.integers(0, 2, (2, 200, 4)).astype(np.float32))
-    rivals = pixel_search._rivals(genomes, tf.zeros((2, 200)), keys, 1, False, 2.0, 2.0, 1.0).numpy()
+    rivals = pixel_search._trials(genomes, tf.zeros((2, 200)), keys, 1, False, 2.0, 2.0, 1.0).numpy()
     assert rivals.min() >= 0
     assert rivals.max() <= 1
     inside = rivals[(rivals > 0) & (rivals < 1)]

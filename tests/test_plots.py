@@ -96,6 +96,15 @@ def test_frames_and_marks() -> None:
     assert second.lines[0].get_xydata().size == 0
 
 
+def test_strokes_are_outlined_at_half_ink() -> None:
+    strokes = np.zeros((2, 6, 6, 1), np.float32)
+    strokes[0, 2:4, 2:4], strokes[1, 4, 4] = 1, 1
+    row = plots.Row(np.zeros((2, 6, 6)), kind="heat", strokes=strokes)
+    first, second = (spot.collections[0].get_paths()[0].vertices for spot in plots.pictures(row).axes)
+    np.testing.assert_allclose([first.min(axis=0), first.max(axis=0)], [[1.5, 1.5], [3.5, 3.5]])
+    np.testing.assert_allclose([second.min(axis=0), second.max(axis=0)], [[3.5, 3.5], [4.5, 4.5]])
+
+
 def test_colours_tell_clean_attacks_and_noise_apart() -> None:
     colours = plots.palette(["a", "real", "b", "coin", "a"], clean=["real"], noise=["coin"])
     assert list(colours) == ["a", "real", "b", "coin"]
@@ -145,41 +154,6 @@ def test_perturbations_stand_between_before_and_after() -> None:
 def test_images_that_did_not_change_can_be_drawn() -> None:
     images = np.zeros((1, 6, 6, 1), np.float32)
     assert plots.perturbations(images, images).axes
-
-
-def test_success_curves_show_shares_with_their_intervals() -> None:
-    curves = {
-        name: [metrics.Proportion(k, 10) for k in counts]
-        for name, counts in {"one": (0, 5, 10), "two": (0, 1, 2), "coin": (0, 0, 1)}.items()
-    }
-    figure = plots.success_curves([0, 0.1, 0.2], curves, label="ε", noise=["coin"])
-    axes = figure.axes[0]
-    assert axes.get_ylabel() == "success"
-    other = plots.success_curves([0, 0.1, 0.2], curves, label="ε", height="read correctly")
-    assert other.axes[0].get_ylabel() == "read correctly"
-    one, two, coin = axes.lines
-    np.testing.assert_allclose(one.get_ydata(), [0, 0.5, 1])
-    np.testing.assert_allclose(coin.get_ydata(), [0, 0, 0.1])
-    assert (one.get_color(), two.get_color(), coin.get_color()) == (
-        *(plots.ADVERSARIAL, plots.ADVERSARIAL),
-        plots.NOISE,
-    )
-    assert one.get_linestyle() != two.get_linestyle()
-    (band,) = (band.get_paths()[0].vertices for band in axes.collections[:1])
-    low, high = metrics.Proportion(5, 10).interval
-    inside = band[np.isclose(band[:, 0], 0.1), 1]
-    np.testing.assert_allclose([inside.min(), inside.max()], [low, high])
-
-
-def test_success_curves_on_a_logarithmic_scale() -> None:
-    shares = [metrics.Proportion(k, 10) for k in (1, 5, 10)]
-    (axes,) = plots.success_curves([1, 3, 10], {"one": shares}, label="k", logarithmic=True).axes
-    assert axes.get_xscale() == "log"
-    np.testing.assert_array_equal(axes.get_xticks(), [1, 3, 10])
-    np.testing.assert_array_equal(axes.lines[0].get_xdata(), [1, 3, 10])
-    many = plots.success_curves(range(1, 11), {"one": shares[:1] * 10}, label="k", logarithmic=True)
-    label = many.axes[0].xaxis.get_major_formatter()
-    assert (label(1000, 0), label(0.1, 0)) == ("1,000", "0.1")
 
 
 def test_histograms_count_shares_and_name_the_median() -> None:

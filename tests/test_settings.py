@@ -152,8 +152,12 @@ FIGURES: dict[str, Callable[[np.ndarray], Figure]] = {
         plots.Row(images[:3], ["a", "b", "c"], frames=["", "", "black"]),
         plots.Row(images[:3], kind="heat", scale="ink"),
     ),
-    "success_curves": lambda _: plots.success_curves(
-        [0.1, 0.2, 0.3], {"attack": rates(1, 9, 20), "noise": rates(0, 1, 2)}, label="ε", noise=["noise"]
+    "mean_curves": lambda _: plots.mean_curves(
+        [0.1, 0.2, 0.3],
+        {"": {"attack": rates(1, 9, 20), "noise": rates(0, 1, 2)}},
+        label="ε",
+        height="success",
+        noise=["noise"],
     ),
     "perturbations": lambda images: plots.perturbations(images[:2], images[2:4]),
 }

@@ -40,9 +40,9 @@ def one_pixel(
 
     A candidate is a vector of k pixels, each a row, a column and a value per channel. The first
     population is drawn at random (a Latin hypercube). In each generation every candidate :math:`v_i`
-    gets a rival: the mutant :math:`v_a + F (v_b - v_c)` of three others, chosen at random, of which
+    gets a trial: the mutant :math:`v_a + F (v_b - v_c)` of three others, chosen at random, of which
     each component is taken with probability `recombination` (one at least) and the rest from
-    :math:`v_i` (Storn and Price 1997, https://doi.org/10.1023/A:1008202821328). The rival takes the
+    :math:`v_i` (Storn and Price 1997, https://doi.org/10.1023/A:1008202821328). The trial takes the
     candidate's place if its odds of success are no lower. Population, generations, strategy, F and
     recombination are by default Su et al.'s; what they do not say is done as by
     `scipy.optimize.differential_evolution`: components that leave their range are drawn anew. They
@@ -72,7 +72,7 @@ def one_pixel(
         Generations after the first population, at most; 0 leaves it at that.
     strategy : {"rand1", "best1", "random"}
         How a mutant is made: :math:`v_a` is any candidate (Su et al.), or the best so far (SciPy's
-        default), or, as a control, no evolution: every rival is drawn at random.
+        default), or, as a control, no evolution: every trial is drawn at random.
     mutation : float, or tuple of two floats
         F, from 0 to 2; of a range, each generation draws its own (SciPy's default: 0.5 to 1).
     recombination : float
@@ -127,7 +127,7 @@ def one_pixel(
             return _first(keys, population, genes)
         if strategy == "random":
             return _strangers(keys, generation, population, genes)
-        return _rivals(genomes, odds, keys, generation, strategy == "best1", *dither, recombination)
+        return _trials(genomes, odds, keys, generation, strategy == "best1", *dither, recombination)
 
     def express(genomes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Places (m, k) and values (m, k, channels) of genomes (…, genes) in [0, 1]."""
@@ -174,22 +174,22 @@ def _evolve(
     active = np.arange(len(group))
     genomes = odds = None
     for generation in range(generations + 1):
-        rivals = breed(tf.gather(keys, active), generation, genomes, odds)
-        population = rivals.shape[1]
-        judged = judge(np.repeat(group[active], population), *express(rivals))
-        odds_of_rivals, hit = (tf.reshape(values, (-1, population)) for values in judged)
+        trials = breed(tf.gather(keys, active), generation, genomes, odds)
+        population = trials.shape[1]
+        judged = judge(np.repeat(group[active], population), *express(trials))
+        odds_of_trials, hit = (tf.reshape(values, (-1, population)) for values in judged)
         if genomes is None:
-            genomes, odds = rivals, odds_of_rivals
-            final = np.zeros((len(group), rivals.shape[2]), np.float32)
+            genomes, odds = trials, odds_of_trials
+            final = np.zeros((len(group), trials.shape[2]), np.float32)
         else:
-            better = odds_of_rivals >= odds
-            genomes = tf.where(better[..., None], rivals, genomes)
-            odds = tf.where(better, odds_of_rivals, odds)
+            better = odds_of_trials >= odds
+            genomes = tf.where(better[..., None], trials, genomes)
+            odds = tf.where(better, odds_of_trials, odds)
 
-        # Of the rivals that succeed the best, or else the best of the population.
+        # Of the trials that succeed the best, or else the best of the population.
         done = tf.reduce_any(hit, axis=1)
-        merit = tf.where(done[:, None], tf.where(hit, odds_of_rivals, -np.inf), odds)
-        source = tf.where(done[:, None, None], rivals, genomes)
+        merit = tf.where(done[:, None], tf.where(hit, odds_of_trials, -np.inf), odds)
+        source = tf.where(done[:, None, None], trials, genomes)
         final[active] = tf.gather(source, tf.argmax(merit, axis=1), batch_dims=1).numpy()
         success[active] = done.numpy()
         last[active] = generation
@@ -266,7 +266,7 @@ def _strangers(
         *(_NUMBER, _NUMBER, _NUMBER),
     ]
 )
-def _rivals(
+def _trials(
     genomes: tf.Tensor,
     odds: tf.Tensor,
     keys: tf.Tensor,
@@ -276,7 +276,7 @@ def _rivals(
     highest: tf.Tensor,
     recombination: tf.Tensor,
 ) -> tf.Tensor:
-    """One rival for each candidate, (m, population, genes) in [0, 1]: of the best, or of any."""
+    """One trial for each candidate, (m, population, genes) in [0, 1]: of the best, or of any."""
     population, genes = tf.shape(genomes)[1], tf.shape(genomes)[2]
     draws = _uniform(keys, generation, (population, 2 * genes + 5))
     drawn, crossing, others = tf.split(draws, [genes, genes, 5], axis=2)
