@@ -145,9 +145,11 @@ def test_what_is_exported(tmp_path: Path, digits: data.Dataset, monkeypatch: pyt
     assert (tmp_path / "one" / "playground" / "figure.png").stat().st_size > 5000
     with PIL.Image.open(tmp_path / "one" / "preview.png") as preview:
         assert preview.size == (1200, 630)
+    with PIL.Image.open(tmp_path / "one" / "first.png") as first:
+        assert first.size == (1200, 420)
     exports.main(tmp_path / "again")
     written = [path for path in (tmp_path / "one").rglob("*.*") if path.is_file()]
-    assert len(written) == 3
+    assert len(written) == 4
     for path in written:
         same = tmp_path / "again" / path.relative_to(tmp_path / "one")
         assert same.read_bytes() == path.read_bytes()

@@ -3,9 +3,10 @@
     python tools/exports.py FOLDER
 
 Writes playground/data.js, with the network's weights and ten digits; playground/figure.png, which stands
-in for the playground without JavaScript; and preview.png, the picture of a link to the book. The digits
-are those of the chapters: the first ten 2s of the test digits that the network reads correctly; where
-MNIST cannot be had, scikit-learn's digits, with the network that was trained on them.
+in for the playground without JavaScript; first.png, with which the book opens; and preview.png, the
+picture of a link to the book. The digits are those of the chapters: the first ten 2s of the test digits
+that the network reads correctly; where MNIST cannot be had, scikit-learn's digits, with the network that
+was trained on them.
 """
 
 import base64
@@ -66,23 +67,36 @@ def load() -> data.Dataset:
         return data.load("digits")
 
 
-def preview(before: np.ndarray, after: np.ndarray, reads: list[str]) -> Figure:
-    """One digit, its change and what is read then, in the 1200 × 630 pixels that previews have."""
-    figure = Figure(figsize=(12, 6.3), dpi=100, facecolor="white")
-    figure.text(0.06, 0.86, "Adversarial Examples, Computed", fontsize=38, weight="bold")
-    figure.text(
-        0.06, 0.78, "A network that reads digits: fooled, defended, and fooled again.", fontsize=21
-    )
+def sum_of_images(before: np.ndarray, after: np.ndarray, reads: list[str], *, headline: bool) -> Figure:
+    """A digit, a change, and their sum; 1200 pixels wide, and 630 high where a headline stands above."""
+    height = 6.3 if headline else 4.2
+    figure = Figure(figsize=(12, height), dpi=100, facecolor="white")
+    if headline:
+        figure.text(0.06, 0.86, "Adversarial Examples, Computed", fontsize=38, weight="bold")
+        figure.text(
+            0.06, 0.78, "A network that reads digits: fooled, defended, and fooled again.", fontsize=21
+        )
     change = after - before
     most = float(np.abs(change).max())
     ink, colours = plots.KINDS["ink"][0], plots.KINDS["change"][0]
     shown = [(before, ink, 0, 1), (change, colours, -most, most), (after, ink, 0, 1)]
-    titles = [f"read as {reads[0]}", "a change", f"read as {reads[1]}"]
+    titles = [f"predicted: {reads[0]}", "a computed change", f"predicted: {reads[1]}"]
+    side = 0.26 if headline else 0.28  # of the width
     for place, ((image, cmap, low, high), title) in enumerate(zip(shown, titles, strict=True)):
-        axes = figure.add_axes((0.06 + 0.31 * place, 0.06, 0.26, 0.26 * 12 / 6.3))
+        left = 0.06 + 0.31 * place
+        axes = figure.add_axes((left, 0.38 / height, side, side * 12 / height))
         axes.imshow(image[..., 0], cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=22)
+        sign = ["+", "=", ""][place]
+        figure.text(
+            left + (side + 0.31) / 2,
+            0.38 / height + side * 6 / height,
+            sign,
+            fontsize=26,
+            ha="center",
+            va="center",
+        )
     return figure
 
 
@@ -123,8 +137,10 @@ def main(folder: Path) -> None:
     figure = plots.perturbations(some, result.images, titles)
     figure.savefig(playground / "figure.png", dpi=110, metadata=without)
     fooled = int(result.success.argmax())
-    pair = [reads[fooled], reads[len(some) + fooled]]
-    preview(some[fooled], result.images[fooled], pair).savefig(folder / "preview.png", metadata=without)
+    pair = [reads[index].replace(":", ",") for index in (fooled, len(some) + fooled)]
+    for name, headline in (("first.png", False), ("preview.png", True)):
+        figure = sum_of_images(some[fooled], result.images[fooled], pair, headline=headline)
+        figure.savefig(folder / name, metadata=without)
 
 
 if __name__ == "__main__":
