@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import PIL.Image
 import pytest
+from fontTools.ttLib import TTFont
 from playwright.sync_api import Browser, expect
 
 from tests.site import CHAPTERS, PAGES, PICTURE, ROOT, SITE, Visit, addresses, said, soup
@@ -55,6 +56,22 @@ def test_nothing_is_loaded_from_a_third_party(page: Path) -> None:
     for tag in loaders:
         for address in addresses(tag):
             assert not address.startswith(("http:", "https:", "//")), address
+
+
+def test_the_font_has_the_icons_that_pages_name() -> None:
+    sheet = (SITE / "_static" / "styles" / "pydata-sphinx-theme.css").read_text(encoding="utf-8")
+    (address,) = re.findall(r"url\((\S*fa-solid\S*?)\) format\(.woff", sheet)
+    with TTFont(SITE / "_static" / "styles" / address) as font:
+        drawn = font.getBestCmap()
+    classes = {
+        name for page in PAGES for tag in soup(page).find_all(class_="fa-solid") for name in tag["class"]
+    }
+    icons = {name for name in classes if name.startswith("fa-")} - {"fa-solid", "fa-fw", "fa-lg"}
+    assert len(icons) > 5
+    for name in icons:
+        point = re.search(rf'\.{name}:before[^{{}}]*{{content:"\\([0-9a-f]+)"}}', sheet)
+        assert point, name
+        assert int(point[1], 16) in drawn, name
 
 
 def test_no_style_sheet_loads_from_a_third_party() -> None:
