@@ -1,5 +1,6 @@
 """Checks of arguments, shared by every module: nothing is silently clipped or cast."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -102,6 +103,19 @@ def check_flag(value: Any, name: str) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {value!r}")
     return bool(value)
+
+
+def check_choice(value: Any, allowed: Sequence[str], name: str) -> Any:
+    """Return `value` when it is one of the words that are allowed.
+
+    Raises
+    ------
+    ValueError
+        If it is another; the message names the argument.
+    """
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    return value
 
 
 def check_number(value: Any, name: str, *, low: float, high: float) -> float:

@@ -16,9 +16,11 @@ from tests.models import convolutional
 from tests.registry import ATTACKS, EVERY, EXEMPT, takes
 
 TARGETED_ONLY = {name for name in EVERY if takes(name, "targets")}
-WITHOUT_GRADIENT = {"one_pixel", "one_pixel, many", "one_pixel_search"}
+WITHOUT_GRADIENT = {"one_pixel", "one_pixel, many", "one_pixel_search", "square", "square, l2"}
 # Those that may be too weak to fool anything here.
 WEAK = {"random_noise", "gaussian_noise", *WITHOUT_GRADIENT}
+
+AT_RANDOM = {name for name in EVERY if name.startswith("auto_pgd")}  # where they begin
 
 every_attack = pytest.mark.parametrize("name", EVERY)
 
@@ -102,8 +104,10 @@ def test_batches_change_nothing(name: str, digits: data.Dataset, model: keras.Mo
     whole = attack(name, model, images, labels)
     for batch_size in (1, 7, 100):
         parts = attack(name, model, images, labels, batch_size=batch_size)
-        # Another batch size rounds otherwise, and a gradient close to 0 may change its sign.
-        assert np.mean(np.abs(parts.images - whole.images) > 1e-6) < 1e-3, batch_size
+        # Another batch size rounds otherwise, and a gradient close to 0 may change its sign. Where the
+        # gradient itself is followed, small differences grow from step to step.
+        small = 2e-4 if EVERY[name].keywords.get("norm") == "l2" else 1e-6
+        assert np.mean(np.abs(parts.images - whole.images) > small) < 1e-3, batch_size
         np.testing.assert_array_equal(parts.success, whole.success)
         np.testing.assert_array_equal(parts.evaluations, whole.evaluations)
 
@@ -128,7 +132,9 @@ def test_no_change_exceeds_its_bound(name: str, colour_model: keras.Model) -> No
     changed = attack(name, colour_model, images, labels, **more).images
     change = (changed.astype(np.float64) - images).reshape(20, -1, 3)  # (images, pixels, channels)
     settings = EVERY[name].keywords
-    if more:
+    if settings.get("norm") == "l2":
+        assert (np.sqrt((change**2).sum(axis=(1, 2))) <= epsilons).all()
+    elif more:
         assert (np.abs(change).max(axis=(1, 2)) <= epsilons).all()
     elif "l2" in settings:
         np.testing.assert_allclose(np.sqrt((change**2).sum(axis=(1, 2))), settings["l2"], rtol=1e-6)
@@ -136,7 +142,7 @@ def test_no_change_exceeds_its_bound(name: str, colour_model: keras.Model) -> No
         assert ((change != 0).mean(axis=(1, 2)) <= settings["max_fraction"]).all()
     elif name.startswith("one_pixel"):
         assert ((change != 0).any(axis=2).sum(axis=1) <= settings.get("pixels", 1)).all()
-    else:
+    elif name != "carlini_wagner":  # that has no bound
         pytest.fail(f"say here how much {name} may change")
 
 
@@ -179,8 +185,8 @@ def test_evaluations_are_the_passes_through_the_model(name: str) -> None:
         checks = sum(passes)
         passes.clear()
         result = EVERY[name](model, images[[i]], labels[[i]])
-        # A few pixels: what has been judged as a candidate is looked at again.
-        again = name in WITHOUT_GRADIENT
+        # What has been judged as a candidate, or on the way, is looked at again.
+        again = name in WITHOUT_GRADIENT | AT_RANDOM | {"carlini_wagner"}
         assert result.evaluations == sum(passes) - checks - again
 
 
@@ -195,6 +201,8 @@ def test_logits_that_are_not_finite_are_no_success(name: str) -> None:
     images = np.full((12, 3, 3, 1), 0.5, np.float32)
     images[10:] = 0.95
     more = {"l2": 0.1} if takes(name, "l2") else {}
+    if EVERY[name].keywords.get("norm") == "l2":
+        more = {"epsilon": 0.1}
     result = attack(name, keras.Model(inputs, logits), images, np.arange(12) % 4, **more)
     finite = np.isfinite(networks.predict_logits(keras.Model(inputs, logits), result.images))
     assert not finite[10:].all()
@@ -257,9 +265,7 @@ def test_any_keras_model(name: str, kind: str) -> None:
     labels = np.argmax(model(images, training=False), axis=1)
     first, second = (attack(name, model, images, labels) for _ in range(2))
     np.testing.assert_array_equal(first.images, second.images)
-    assert (first.images != images).any() == (
-        kind != "rounding" or name in {"pgd", "random_noise", "gaussian_noise", *WITHOUT_GRADIENT}
-    )
+    assert (first.images != images).any() == (kind != "rounding" or name in {"pgd", *WEAK, *AT_RANDOM})
     found = np.argmax(model(first.images, training=False), axis=1)
     wanted = found == (labels + 1) % 5 if name in TARGETED_ONLY else found != labels
     np.testing.assert_array_equal(first.success, wanted)

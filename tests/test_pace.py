@@ -153,6 +153,9 @@ LONG: dict[str, Callable[..., Any]] = {
         steps=5000,
         seed=0,
     ),
+    "auto_pgd": partial(attacks.auto_pgd, epsilon=0.1, steps=5000, seed=0),
+    "square": partial(attacks.square, epsilon=0.001, queries=50_000, seed=0),
+    "carlini_wagner": partial(attacks.carlini_wagner, steps=5000),
     "one_pixel": partial(attacks.one_pixel, generations=5000, seed=0),
     "one_pixel_search": partial(attacks.one_pixel_search, levels=8),
     "largest_stretch": lambda model, images, _: activations.largest_stretch(

@@ -15,7 +15,7 @@ from scipy.stats import chisquare, mannwhitneyu
 from tqdm import tqdm
 
 from advlib import _traces, attacks, data, networks
-from advlib.attacks import _candidates, _loop, pixel_search
+from advlib.attacks import _candidates, _loop, _seeds, pixel_search
 from tests.models import convolutional, linear
 
 RANDOM = np.random.default_rng(5)
@@ -487,12 +487,12 @@ def test_keys_differ_by_pixel_class_and_seed() -> None:
     images[1] = images[0]
     images[1, 4, 4] += 1e-7
     keys = [
-        *pixel_search._keys(images, np.array([1, 1]), 0),
-        *pixel_search._keys(images[:1], np.array([2]), 0),
-        *pixel_search._keys(images[:1], np.array([1]), 1),
+        *_seeds.keys(images, np.array([1, 1]), 0),
+        *_seeds.keys(images[:1], np.array([2]), 0),
+        *_seeds.keys(images[:1], np.array([1]), 1),
     ]
     assert len({tuple(key) for key in keys}) == 4
-    np.testing.assert_array_equal(keys[0], pixel_search._keys(images, np.array([1, 1]), 0)[0])
+    np.testing.assert_array_equal(keys[0], _seeds.keys(images, np.array([1, 1]), 0)[0])
 
 
 def hopeless(shape: tuple[int, ...], bias: float = 3e3) -> keras.Model:
@@ -562,11 +562,11 @@ def test_evolution_finds_the_one_best_pixel(strategy: Literal["rand1", "best1", 
 
 def test_random_numbers_of_an_image() -> None:
     keys = tf.constant(RANDOM.integers(0, 2**31, (4, 2)), tf.int32)
-    draws = [pixel_search._uniform(keys, tf.constant(g), (200, 5)).numpy() for g in (1, 1, 2)]
+    draws = [_seeds.uniform(keys, tf.constant(g), (200, 5)).numpy() for g in (1, 1, 2)]
     np.testing.assert_array_equal(draws[0], draws[1])
     for first, second in ((draws[0][0], draws[0][1]), (draws[0][0], draws[2][0])):
         assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.15
-    alone = pixel_search._uniform(keys[2:3], tf.constant(1), (200, 5)).numpy()
+    alone = _seeds.uniform(keys[2:3], tf.constant(1), (200, 5)).numpy()
     np.testing.assert_array_equal(alone[0], draws[0][2])
 
 
@@ -604,7 +604,7 @@ def test_trials_are_storn_and_price_s(strategy: str, recombination: float) -> No
     odds = RANDOM.random((count, population), np.float32)
     settings = strategy == "best1", 0.2, 0.4, recombination
     rivals = pixel_search._trials(genomes, odds, keys, 5, *settings).numpy()
-    draws = pixel_search._uniform(keys, tf.constant(5), (population, 2 * genes + 5))
+    draws = _seeds.uniform(keys, tf.constant(5), (population, 2 * genes + 5))
     a, b, c = pixel_search._others(draws[..., 2 * genes : 2 * genes + 3], tf.constant(population))
     for i in range(count):
         factor = 0.2 + 0.2 * draws[i, 0, 2 * genes + 3]

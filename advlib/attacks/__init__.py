@@ -10,15 +10,20 @@ the record calls a success is one. Ctrl-C ends an attack within a second.
 
 from advlib.attacks._result import AttackResult, concatenate
 from advlib.attacks.adaptive import adaptive_pgd
+from advlib.attacks.auto import auto_pgd
+from advlib.attacks.carlini import carlini_wagner
 from advlib.attacks.gradient_sign import fgsm, iterative_fgsm, pgd
 from advlib.attacks.noise import gaussian_noise, random_noise
 from advlib.attacks.pixel_search import PixelSearchResult, one_pixel, one_pixel_search
 from advlib.attacks.saliency import jsma
+from advlib.attacks.squares import square
 
 __all__ = [
     "AttackResult",
     "PixelSearchResult",
     "adaptive_pgd",
+    "auto_pgd",
+    "carlini_wagner",
     "concatenate",
     "fgsm",
     "gaussian_noise",
@@ -28,4 +33,5 @@ __all__ = [
     "one_pixel_search",
     "pgd",
     "random_noise",
+    "square",
 ]

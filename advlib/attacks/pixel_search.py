@@ -1,6 +1,6 @@
 """Attacks that see outputs only and change a few pixels: by evolution, by chance, or trying them all."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from advlib._checks import check_flag, check_integer, check_number
-from advlib.attacks import _loop
+from advlib.attacks import _loop, _seeds
 from advlib.attacks._candidates import Judge, paint
 from advlib.attacks._result import AttackResult
 
@@ -116,7 +116,7 @@ def one_pixel(
     rest = np.flatnonzero(~success)
     iterations, evaluations = np.zeros(len(images), np.int64), np.ones(len(images), np.int64)
     attacked = images.copy()
-    keys = _keys(images, labels, seed)
+    keys = _seeds.keys(images, labels, seed)
     genes = pixels * (2 + channels)
     size = batch_size or max(1, GENES_AT_A_TIME // (population * genes))
 
@@ -217,24 +217,6 @@ def _check_mutation(mutation: Any) -> tuple[float, float]:
     return low, high
 
 
-def _keys(images: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Seeds of each image's random numbers, int32 (n, 2), from its pixels, its class and the seed."""
-    fingerprints = tf.bitcast(tf.fingerprint(images), tf.int64).numpy()
-    state = np.random.SeedSequence(seed).generate_state(1, np.uint64).astype(np.int64)
-    words = np.column_stack([fingerprints, labels.astype(np.int64), np.repeat(state, len(images))])
-    return tf.bitcast(tf.reshape(tf.fingerprint(words), (-1, 2, 4)), tf.int32).numpy()
-
-
-def _uniform(keys: tf.Tensor, generation: tf.Tensor, shape: Sequence[Any]) -> tf.Tensor:
-    """Random numbers in [0, 1) for each image, (m, *shape)."""
-    keys = keys + tf.stack([0, generation])
-
-    def of_image(key: tf.Tensor) -> tf.Tensor:
-        return tf.random.stateless_uniform(shape, key, alg="philox")
-
-    return tf.map_fn(of_image, keys, fn_output_signature=tf.float32)
-
-
 _KEYS = tf.TensorSpec((None, 2), tf.int32)
 _COUNT = tf.TensorSpec((), tf.int32)
 _NUMBER = tf.TensorSpec((), tf.float32)
@@ -243,7 +225,7 @@ _NUMBER = tf.TensorSpec((), tf.float32)
 @tf.function(input_signature=[_KEYS, _COUNT, _COUNT])  # type: ignore[untyped-decorator]
 def _first(keys: tf.Tensor, population: tf.Tensor, genes: tf.Tensor) -> tf.Tensor:
     """A Latin hypercube for each image: one candidate in each of `population` slices of every gene."""
-    draws = _uniform(keys, tf.constant(0), (2, population, genes))
+    draws = _seeds.uniform(keys, tf.constant(0), (2, population, genes))
     slices = tf.cast(tf.argsort(draws[:, 0], axis=1), tf.float32)
     return (slices + draws[:, 1]) / tf.cast(population, tf.float32)
 
@@ -253,7 +235,7 @@ def _strangers(
     keys: tf.Tensor, generation: tf.Tensor, population: tf.Tensor, genes: tf.Tensor
 ) -> tf.Tensor:
     """Candidates drawn anew, (m, population, genes) in [0, 1)."""
-    return _uniform(keys, generation, (population, genes))
+    return _seeds.uniform(keys, generation, (population, genes))
 
 
 @tf.function(  # type: ignore[untyped-decorator]
@@ -278,7 +260,7 @@ def _trials(
 ) -> tf.Tensor:
     """One trial for each candidate, (m, population, genes) in [0, 1]: of the best, or of any."""
     population, genes = tf.shape(genomes)[1], tf.shape(genomes)[2]
-    draws = _uniform(keys, generation, (population, 2 * genes + 5))
+    draws = _seeds.uniform(keys, generation, (population, 2 * genes + 5))
     drawn, crossing, others = tf.split(draws, [genes, genes, 5], axis=2)
     first, second, base = (
         tf.gather(genomes, donor, batch_dims=1) for donor in _others(others[..., :3], population)
