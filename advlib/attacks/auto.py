@@ -64,12 +64,8 @@ def auto_pgd(
 
     Parameters
     ----------
-    model : keras.Model
-        Maps float32 (n, height, width, channels) in [0, 1] to logits (n, classes).
-    images : array, float32, (n, height, width, channels)
-        Pixel scale [0, 1]. Never modified.
-    labels : array, integer, (n,)
-        The true classes, or, if `targeted`, the classes aimed at.
+    model, images, labels, targeted, randomized, batch_size
+        As in `fgsm`.
     epsilon : float, or array of floats, (n,)
         Radius of the ball, not negative: the largest change of a pixel, at most 1, or in "l2" the
         Euclidean length of the change.
@@ -89,10 +85,6 @@ def auto_pgd(
     seed : int
         Of the starts. What happens to an image depends on it, the image and its class, and not on the
         other images.
-    randomized : bool
-        Whether the model may answer at random, as some defences do; else such a model is refused.
-    batch_size : int, optional
-        Images at a time; by default as many as hold about a million values.
 
     Returns
     -------

@@ -46,12 +46,8 @@ def carlini_wagner(
 
     Parameters
     ----------
-    model : keras.Model
-        Maps float32 (n, height, width, channels) in [0, 1] to logits (n, classes).
-    images : array, float32, (n, height, width, channels)
-        Pixel scale [0, 1]. Never modified.
-    labels : array, integer, (n,)
-        The true classes, or, if `targeted`, the classes aimed at.
+    model, images, labels, targeted, randomized, batch_size
+        As in `fgsm`.
     steps : int
         Steps of a run at most.
     searches : int
@@ -62,12 +58,6 @@ def carlini_wagner(
         Adam's, above 0.
     confidence : float
         κ: how many logits the wrong class, or the target, is to lead by. Not negative.
-    targeted : bool
-        Whether `labels` are targets.
-    randomized : bool
-        Whether the model may answer at random, as some defences do; else such a model is refused.
-    batch_size : int, optional
-        Images at a time; by default as many as hold about a million values.
 
     Returns
     -------

@@ -52,12 +52,8 @@ def square(
 
     Parameters
     ----------
-    model : keras.Model
-        Maps float32 (n, height, width, channels) in [0, 1] to logits (n, classes).
-    images : array, float32, (n, height, width, channels)
-        Pixel scale [0, 1]. Never modified.
-    labels : array, integer, (n,)
-        The true classes, or, if `targeted`, the classes aimed at.
+    model, images, labels, targeted, randomized, batch_size
+        As in `fgsm`.
     epsilon : float, or array of floats, (n,)
         Radius of the ball, not negative: the largest change of a pixel, at most 1, or in "l2" the
         Euclidean length of the change.
@@ -66,14 +62,8 @@ def square(
         Queries at most for each image, the one of the unchanged image included; at least 2.
     covered : float
         Share of the pixels that the first squares cover, above 0, at most 1.
-    targeted : bool
-        Whether `labels` are targets.
     seed : int
         What happens to an image depends on it, the image and its class, and not on the other images.
-    randomized : bool
-        Whether the model may answer at random, as some defences do; else such a model is refused.
-    batch_size : int, optional
-        Images at a time; by default as many as hold about a million values.
 
     Returns
     -------
