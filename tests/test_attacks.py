@@ -4,12 +4,14 @@ import gc
 import inspect
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.special import logsumexp
 
 from advlib import _models, _traces, attacks, data, networks
 from tests.models import convolutional
@@ -320,3 +322,109 @@ def test_a_model_is_traced_once_and_not_kept(digits: data.Dataset) -> None:
     del first, before
     gc.collect()
     assert not any(reference() for reference in gone)
+
+
+TRACED = [name for name in EVERY if takes(name, "trace")]
+# They look at the image itself first, and at the result last.
+FROM_THE_IMAGE = {
+    *("fgsm", "iterative_fgsm", "iterative_fgsm, early", "jsma", "jsma, single", "jsma, lead"),
+    *("one_pixel", "one_pixel, many", "square", "square, l2"),
+}
+
+
+def test_every_attack_in_steps_can_be_traced() -> None:
+    assert set(EVERY) - set(TRACED) == {"random_noise", "gaussian_noise", "one_pixel_search"}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_trace(name: str, digits: data.Dataset, model: keras.Model) -> None:
+    images, labels = digits.test_images[:30], digits.test_labels[:30]
+    classes = (labels + 1) % 10 if name in TARGETED_ONLY else labels
+    plain = attack(name, model, images, labels)
+    assert plain.trace is None
+    result = attack(name, model, images, labels, trace=True)
+    trace = result.trace
+    assert trace is not None
+    # To ask for it changes nothing.
+    np.testing.assert_array_equal(result.images, plain.images)
+    np.testing.assert_array_equal(result.evaluations, plain.evaluations)
+    assert trace.log_odds.dtype == trace.loss.dtype == np.float32
+    assert trace.log_odds.shape == trace.success.shape == trace.loss.shape
+    assert np.isfinite(trace.log_odds).all()
+    # Success, where one was found, was seen on the way; where none was found, none was.
+    if name != "iterative_fgsm":  # it may pass through success, and out of it
+        np.testing.assert_array_equal(trace.success.any(axis=1), result.success)
+    np.testing.assert_allclose(trace.loss, np.logaddexp(0, trace.log_odds), rtol=1e-6)
+
+    def log_odds(x: np.ndarray) -> np.ndarray:
+        logits = networks.predict_logits(model, x).astype(np.float64)
+        own = np.arange(10) == classes[:, None]
+        return logsumexp(logits, axis=1, b=~own) - logits[own]
+
+    if name in FROM_THE_IMAGE:
+        np.testing.assert_allclose(trace.log_odds[:, 0], log_odds(images), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(trace.log_odds[:, -1], log_odds(result.images), rtol=1e-3, atol=1e-3)
+        np.testing.assert_array_equal(trace.success[:, -1], result.success)
+    # An image that leaves early keeps its last look.
+    looks = trace.log_odds.shape[1]
+    parts = attack(name, model, images, labels, trace=True, batch_size=7).trace
+    assert parts is not None
+    assert parts.log_odds.shape == (30, looks)
+    assert np.mean(np.abs(parts.log_odds - trace.log_odds) > 1e-2) < 0.02
+
+
+def test_length_of_a_trace(digits: data.Dataset, model: keras.Model) -> None:
+    images, labels = digits.test_images[:5], digits.test_labels[:5]
+
+    def looks(result: attacks.AttackResult) -> int:
+        assert result.trace is not None
+        return result.trace.log_odds.shape[1]
+
+    more: dict[str, Any] = {"trace": True, "epsilon": 0.05}
+    assert looks(attacks.fgsm(model, images, labels, **more)) == 2
+    pgd = attacks.pgd(model, images, labels, step_size=0.01, steps=4, restarts=3, seed=0, **more)
+    assert looks(pgd) == 3 * 5
+    auto = attacks.auto_pgd(model, images, labels, steps=4, restarts=3, seed=0, **more)
+    assert looks(auto) == 3 * 5
+    assert looks(attacks.square(model, images, labels, queries=9, seed=0, **more)) == 9
+    found = attacks.carlini_wagner(model, images, labels, steps=4, searches=3, trace=True)
+    assert looks(found) == 12
+    assert looks(attacks.jsma(model, images, (labels + 1) % 10, max_fraction=8 / 784, trace=True)) == 5
+
+
+def test_a_trace_of_no_gradient_stays_where_it_is(digits: data.Dataset, model: keras.Model) -> None:
+    """And one of a targeted attack falls."""
+    images, labels = digits.test_images[:20], digits.test_labels[:20]
+    still = attacks.pgd(
+        model, images, labels, epsilon=0.0, step_size=0.1, steps=5, seed=0, trace=True
+    ).trace
+    assert still is not None
+    np.testing.assert_allclose(still.log_odds, still.log_odds[:, :1] * np.ones(6), rtol=1e-4)
+    settings: dict[str, Any] = {"epsilon": 0.1, "step_size": 0.02, "steps": 10, "trace": True}
+    rising = attacks.iterative_fgsm(model, images, labels, **settings).trace
+    falling = attacks.iterative_fgsm(model, images, (labels + 1) % 10, targeted=True, **settings).trace
+    assert rising is not None
+    assert falling is not None
+    assert (rising.log_odds[:, -1] > rising.log_odds[:, 0]).all()
+    assert (falling.log_odds[:, -1] < falling.log_odds[:, 0]).all()
+
+
+def test_records_with_traces_are_joined(digits: data.Dataset, model: keras.Model) -> None:
+    images, labels = digits.test_images[:6], digits.test_labels[:6]
+    fgsm = partial(attacks.fgsm, model, epsilon=0.1)
+    whole = fgsm(images, labels, trace=True)
+    joined = attacks.concatenate(
+        [fgsm(images[part], labels[part], trace=True) for part in (slice(2), slice(2, 6))]
+    )
+    assert joined.trace is not None
+    assert whole.trace is not None
+    np.testing.assert_allclose(joined.trace.log_odds, whole.trace.log_odds, rtol=1e-4)
+    np.testing.assert_array_equal(joined.trace.success, whole.trace.success)
+    with pytest.raises(ValueError, match="traces of one length, got \\[0, 2\\] looks"):
+        attacks.concatenate([whole, fgsm(images, labels)])
+
+
+def test_bad_trace(digits: data.Dataset, model: keras.Model) -> None:
+    for name in TRACED:
+        with pytest.raises(ValueError, match="trace must be True or False, got 1"):
+            attack(name, model, digits.test_images[:2], digits.test_labels[:2], trace=1)

@@ -16,6 +16,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"_checks"},
     "attacks._result": set(),
     "attacks._norms": set(),
+    "attacks.levels": {"_checks", "attacks"},
     "attacks._seeds": set(),
     "attacks._loop": {"_checks", "_models", "_pace", "_traces", "attacks"},
     "attacks.gradient_sign": {"_checks", "_pace", "attacks"},

@@ -8,11 +8,12 @@ the model is asked whether it answers with logits, and the same ones each time; 
 the record calls a success is one. Ctrl-C ends an attack within a second.
 """
 
-from advlib.attacks._result import AttackResult, concatenate
+from advlib.attacks._result import AttackResult, Trace, concatenate
 from advlib.attacks.adaptive import adaptive_pgd
 from advlib.attacks.auto import auto_pgd
 from advlib.attacks.carlini import carlini_wagner
 from advlib.attacks.gradient_sign import fgsm, iterative_fgsm, pgd
+from advlib.attacks.levels import quantized
 from advlib.attacks.noise import gaussian_noise, random_noise
 from advlib.attacks.pixel_search import PixelSearchResult, one_pixel, one_pixel_search
 from advlib.attacks.saliency import jsma
@@ -21,6 +22,7 @@ from advlib.attacks.squares import square
 __all__ = [
     "AttackResult",
     "PixelSearchResult",
+    "Trace",
     "adaptive_pgd",
     "auto_pgd",
     "carlini_wagner",
@@ -32,6 +34,7 @@ __all__ = [
     "one_pixel",
     "one_pixel_search",
     "pgd",
+    "quantized",
     "random_noise",
     "square",
 ]

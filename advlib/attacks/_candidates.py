@@ -322,11 +322,11 @@ class Judge:
             self._windowed = True
             self.block = max(1, WINDOW_VALUES // _largest(parts, images[:1]))
 
-    def unchanged(self) -> np.ndarray:
-        """Whether each image is a success as it is: bool (n,)."""
+    def unchanged(self) -> tuple[np.ndarray, np.ndarray]:
+        """Odds, float32 (n,), and success, bool (n,), of each image as it is."""
         image = np.arange(len(self._images))
         place = tf.zeros((len(image), 1), tf.int32)
-        return self._fooled(image, place, self._images[:, :1, 0])
+        return self._painted(image, place, self._images[:, :1, 0])
 
     def __call__(
         self, image: np.ndarray, place: tf.Tensor, values: tf.Tensor
@@ -355,18 +355,20 @@ class Judge:
         some = np.flatnonzero(doubt)
         if some.size:
             # Their odds stay: those of an image must not depend on what else is in the block.
-            again = self._fooled(image[some], tf.gather(place, some), tf.gather(values, some))
+            _, again = self._painted(image[some], tf.gather(place, some), tf.gather(values, some))
             success = tf.tensor_scatter_nd_update(success, some[:, None], again)
         return odds, success
 
-    def _fooled(self, image: np.ndarray, place: tf.Tensor, values: tf.Tensor) -> np.ndarray:
-        """Success by forward passes, bool (m,)."""
-        return np.concatenate(
-            [
-                self._judged(_judge_painted, image[part], place[part], values[part])[1]
-                for part in _parts(len(image), self._painted_block)
-            ]
-        )
+    def _painted(
+        self, image: np.ndarray, place: tf.Tensor, values: tf.Tensor
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Odds, float32 (m,), and success, bool (m,), by forward passes."""
+        blocks = [
+            self._judged(_judge_painted, image[part], place[part], values[part])[:2]
+            for part in _parts(len(image), self._painted_block)
+        ]
+        odds, success = (np.concatenate(column) for column in zip(*blocks, strict=True))
+        return odds, success
 
     def _judged(
         self, way: Any, image: np.ndarray, place: tf.Tensor, values: tf.Tensor

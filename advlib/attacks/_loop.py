@@ -14,7 +14,7 @@ from advlib import _models, _pace
 from advlib._checks import check_flag, check_images, check_integer, check_labels
 from advlib._models import logits_of
 from advlib._traces import compiled
-from advlib.attacks._result import AttackResult
+from advlib.attacks._result import AttackResult, trace_of
 
 # Values in a batch, unless told otherwise: 1,337 digits, or 6 colour images of 224 × 224.
 BATCH_VALUES = 2**20
@@ -59,6 +59,40 @@ def fooled(
     return tf.reduce_all(tf.math.is_finite(logits), axis=1) & (hit == targeted)
 
 
+def lead(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    """How far the strongest other class is ahead of the class, (m,).
+
+    Minus infinity where logits are not finite.
+    """
+    own = tf.one_hot(classes, tf.shape(logits)[1], on_value=True, off_value=False)
+    others = tf.reduce_max(tf.where(own, logits.dtype.min, logits), axis=1)
+    ahead = others - tf.gather(logits, classes, batch_dims=1)
+    return tf.where(tf.reduce_all(tf.math.is_finite(logits), axis=1), ahead, -np.inf)
+
+
+def log_odds(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    """Against the class, (m,): log((1 - p) / p) with its probability p, which need not be computed."""
+    own = tf.one_hot(classes, tf.shape(logits)[1], on_value=True, off_value=False)
+    others = tf.reduce_logsumexp(tf.where(own, logits.dtype.min, logits), axis=1)
+    return others - tf.gather(logits, classes, batch_dims=1)
+
+
+def no_notes(count: int, looks: int, *, asked: bool) -> tf.Tensor:
+    """Where a trace is noted, (count, looks, 2), NaN; without looks where none is asked for."""
+    return tf.fill((count, looks if asked else 0, 2), np.float32(np.nan))
+
+
+def note(
+    notes: tf.Tensor, rows: tf.Tensor, look: tf.Tensor, odds: tf.Tensor, success: tf.Tensor
+) -> tf.Tensor:
+    """The notes with those of one look at some of the images: all (m,)."""
+    if not notes.shape[1]:
+        return notes
+    places = tf.stack([rows, look], axis=1)
+    seen = tf.stack([odds, tf.cast(success, tf.float32)], axis=1)
+    return tf.tensor_scatter_nd_update(notes, places, seen)
+
+
 class State(NamedTuple):
     """Where an attack stands, for m images, of which only the `active` still move, int32 (…,)."""
 
@@ -67,6 +101,7 @@ class State(NamedTuple):
     logits: tf.Tensor  # (m, k) of the images that have left
     taken: tf.Tensor  # steps, (m,)
     computed: tf.Tensor  # steps, (m,)
+    notes: tf.Tensor  # (m, looks, 2)
 
 
 def _advance(
@@ -81,7 +116,7 @@ def _advance(
     confidence: tf.Tensor,
 ) -> tuple[tf.Tensor, ...]:
     """Some steps further."""
-    x, active, logits, taken, computed = state
+    x, active, logits, taken, computed, notes = state
     for _ in tf.range(steps):
         tf.autograph.experimental.set_loop_options(shape_invariants=[(active, tf.TensorShape([None]))])
         if tf.size(active) == 0:
@@ -89,17 +124,24 @@ def _advance(
         if early_stop:
             here = [tf.gather(values, active) for values in (x, classes, *extras)]
             current, moved, can_move = step(model, *here)
+            hit = fooled(current, here[1], targeted, confidence)
+            if notes.shape[1]:
+                odds, seen = log_odds(current, here[1]), fooled(current, here[1], targeted)
+                notes = note(notes, active, tf.gather(computed, active), odds, seen)
             logits = tf.tensor_scatter_nd_update(logits, active[:, None], current)
             computed = tf.tensor_scatter_nd_add(computed, active[:, None], tf.ones_like(active))
-            go_on = can_move & ~fooled(current, here[1], targeted, confidence)
+            go_on = can_move & ~hit
             active = tf.boolean_mask(active, go_on)
             x = tf.tensor_scatter_nd_update(x, active[:, None], tf.boolean_mask(moved, go_on))
             taken = tf.tensor_scatter_nd_add(taken, active[:, None], tf.ones_like(active))
         else:
-            _, x, _ = step(model, x, classes, *extras)
+            current, x, _ = step(model, x, classes, *extras)
+            if notes.shape[1]:
+                odds, seen = log_odds(current, classes), fooled(current, classes, targeted)
+                notes = note(notes, tf.range(tf.size(classes)), computed, odds, seen)
             taken += 1
             computed += 1
-    return x, active, logits, taken, computed
+    return x, active, logits, taken, computed, notes
 
 
 def fitting_batch(images: Any) -> int:
@@ -122,6 +164,7 @@ def run(
     bar: tqdm,
     confidence: float = 0.0,
     settle: Callable[..., np.ndarray] = lambda images, *_: images,
+    trace: bool = False,
 ) -> tuple[AttackResult, np.ndarray]:
     """Attack batch by batch, some steps at a time.
 
@@ -140,7 +183,8 @@ def run(
         rows, nothing = tf.range(len(labels)), tf.zeros_like(labels)
         # Where a trace cannot tell how many classes there are, a look does.
         width = last_look.structured_outputs.shape[1] or last_look(model, x[:1]).shape[1]
-        state = State(x, rows, tf.zeros((len(labels), width)), nothing, nothing)
+        notes = no_notes(len(labels), steps + 1, asked=trace)
+        state = State(x, rows, tf.zeros((len(labels), width)), nothing, nothing, notes)
         of_step = tuple(tf.constant(values) for values in extras)
         options = [tf.constant(value) for value in (targeted, early_stop, confidence)]
         before = bar.n
@@ -155,16 +199,28 @@ def run(
         bar.update(before + steps - bar.n)  # those that nobody needed
         attacked, logits = settle(state.x.numpy(), *extras), state.logits.numpy()
         # Those that left have been looked at already.
-        rest = state.active.numpy()
+        rest, notes = state.active.numpy(), state.notes.numpy()
         if rest.size:  # not every layer takes an empty batch
             logits[rest] = last_look(model, tf.constant(attacked[rest])).numpy()
-        batches.append((attacked, logits, state.taken.numpy(), state.computed.numpy()))
-    attacked, logits, taken, computed = (np.concatenate(column) for column in zip(*batches, strict=True))
+        if trace:
+            last = tf.constant(logits[rest]), labels.numpy()[rest]
+            notes[rest, state.computed.numpy()[rest]] = np.column_stack(
+                [log_odds(*last), fooled(*last, tf.constant(targeted))]
+            )
+        batches.append((attacked, logits, state.taken.numpy(), state.computed.numpy(), notes))
+    attacked, logits, taken, computed, notes = (
+        np.concatenate(column) for column in zip(*batches, strict=True)
+    )
     # Those that ran out of steps were looked at once more, after the last.
     evaluations = passes * computed.astype(np.int64) + (taken == computed)
     success = succeeded(logits, classes, targeted=targeted)
     iterations = taken.astype(np.int64)
-    return AttackResult(attacked, success, iterations, evaluations, randomized=bool(randomized)), logits
+    result = AttackResult(
+        *(attacked, success, iterations, evaluations),
+        randomized=bool(randomized),
+        trace=trace_of(notes),
+    )
+    return result, logits
 
 
 def succeeded(logits: np.ndarray, classes: np.ndarray, *, targeted: bool) -> np.ndarray:

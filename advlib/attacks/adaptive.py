@@ -11,7 +11,7 @@ import tensorflow as tf
 from advlib import _models, _pace, _traces
 from advlib._checks import check_flag, check_integer, check_number, check_per_image
 from advlib.attacks import _loop
-from advlib.attacks._result import AttackResult
+from advlib.attacks._result import AttackResult, trace_of
 from advlib.attacks.gradient_sign import bounds, uphill
 
 # Images (m, height, width, channels) to how suspicious they look, (m,).
@@ -36,6 +36,7 @@ def adaptive_pgd(
     targeted: bool = False,
     restarts: int = 1,
     seed: int,
+    trace: bool = False,
     randomized: bool = False,
     batch_size: int | None = None,
 ) -> AttackResult:
@@ -57,8 +58,8 @@ def adaptive_pgd(
 
     Parameters
     ----------
-    model, images, labels, epsilon, targeted, randomized, batch_size
-        As in `fgsm`; `randomized` speaks of the score as well.
+    model, images, labels, epsilon, targeted, trace, randomized, batch_size
+        As in `fgsm`; the trace is that of the classifier; `randomized` speaks of the score as well.
     score : callable
         From images, a float32 tensor (m, height, width, channels), to float32 (m,); larger is more
         suspicious. TensorFlow must be able to differentiate it. It is compiled once for each object, a
@@ -102,6 +103,8 @@ def adaptive_pgd(
     largest = float(np.finfo(np.float32).max)
     # As TensorFlow compares it.
     threshold = float(np.float32(check_number(threshold, "threshold", low=-largest, high=largest)))
+    trace = check_flag(trace, "trace")
+    notes = np.full((len(images), restarts, steps + 1 if trace else 0, 2), np.nan, np.float32)
     _check_score(score, model, images[:8], randomized=randomized)
     size = batch_size or _loop.fitting_batch(images)
 
@@ -126,7 +129,8 @@ def adaptive_pgd(
                     tf.constant(step_size[part], tf.float32),
                     *(tf.constant(value) for value in (steps, targeted, np.float32(threshold))),
                 )
-                state = _State.of(start)
+                blank = _loop.no_notes(len(part), steps + 1, asked=trace)
+                state = _State.of(start, blank)
                 arguments = (state, tf.constant(0), *of_images)
                 search, before = _traces.compiled(model, _search, score, *arguments), bar.n
                 # The last step but looks.
@@ -140,6 +144,7 @@ def adaptive_pgd(
                 better = scores < lowest[part]
                 lowest[part[better]] = scores[better]
                 attacked[part[better]] = found[better]
+                notes[part, restart] = state.notes.numpy()
                 taken = state.taken.numpy()
                 iterations[part] += taken
                 evaluations[part] += 4 * (taken + 1)
@@ -147,7 +152,11 @@ def adaptive_pgd(
         model, attacked, labels, targeted=targeted, randomized=randomized, batch_size=size
     )
     success &= _passes(score, attacked, lowest, threshold, randomized=randomized, batch_size=size)
-    return AttackResult(attacked, success, iterations, evaluations, randomized=bool(randomized))
+    return AttackResult(
+        *(attacked, success, iterations, evaluations),
+        randomized=bool(randomized),
+        trace=trace_of(notes.reshape(len(images), -1, 2)),
+    )
 
 
 def _passes(
@@ -193,15 +202,17 @@ class _State(NamedTuple):
     taken: tf.Tensor  # steps
     step: tf.Tensor  # of all images together
     active: tf.Tensor
+    notes: tf.Tensor
 
     @classmethod
-    def of(cls, start: np.ndarray) -> "_State":
+    def of(cls, start: np.ndarray, notes: tf.Tensor) -> "_State":
         """Where it begins."""
         images = tf.constant(start)
         rows = tf.range(len(start))
         lowest = tf.fill(tf.shape(rows), np.float32(np.inf))
         zeros, still = tf.zeros_like(lowest), tf.zeros_like(rows)
-        return cls(images, images, lowest, zeros, tf.zeros_like(images), still, tf.constant(0), rows)
+        velocity, step = tf.zeros_like(images), tf.constant(0)
+        return cls(images, images, lowest, zeros, velocity, still, step, rows, notes)
 
 
 def _check_score(score: Score, model: keras.Model, images: np.ndarray, *, randomized: bool) -> None:
@@ -265,7 +276,7 @@ def _search(
     threshold: tf.Tensor,
 ) -> tuple[tf.Tensor, ...]:
     """So many steps further."""
-    x, best, lowest, balance, velocity, taken, step, active = state
+    x, best, lowest, balance, velocity, taken, step, active, notes = state
     can_move = tf.reduce_any(upper > lower, axis=(1, 2, 3))
     for _ in tf.range(pieces):
         tf.autograph.experimental.set_loop_options(shape_invariants=[(active, tf.TensorShape([None]))])
@@ -274,6 +285,9 @@ def _search(
         here, y = tf.gather(x, active), tf.gather(classes, active)
         logits, fooling = uphill(model, here, y)
         fooled = _loop.fooled(logits, y, targeted)
+        if notes.shape[1]:
+            look = tf.fill(tf.shape(active), step)
+            notes = _loop.note(notes, active, look, _loop.log_odds(logits, y), fooled)
         with tf.GradientTape() as tape:
             tape.watch(here)
             scores = score(here)
@@ -304,7 +318,7 @@ def _search(
         x = tf.tensor_scatter_nd_update(x, rows, moved)
         taken = tf.tensor_scatter_nd_add(taken, rows, tf.ones_like(active))
         step += 1
-    return x, best, lowest, balance, velocity, taken, step, active
+    return x, best, lowest, balance, velocity, taken, step, active, notes
 
 
 def _unit(gradient: tf.Tensor) -> tf.Tensor:

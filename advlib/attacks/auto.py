@@ -11,8 +11,9 @@ from advlib._checks import check_choice, check_flag, check_integer, check_per_im
 from advlib._models import logits_of, predict
 from advlib.attacks import _loop, _seeds
 from advlib.attacks._norms import NORMS, inside, scaled
-from advlib.attacks._result import AttackResult
+from advlib.attacks._result import AttackResult, trace_of
 from advlib.attacks.gradient_sign import bounds
+from advlib.attacks.levels import check_levels, level_bounds, on_levels, snapped
 
 LOSSES = ("ce", "dlr")
 # Of the way to the new point, and of the last step again (Croce and Hein 2020).
@@ -34,7 +35,9 @@ def auto_pgd(
     aims: int = 0,
     targeted: bool = False,
     early_stop: bool = False,
+    levels: int | None = None,
     seed: int,
+    trace: bool = False,
     randomized: bool = False,
     batch_size: int | None = None,
 ) -> AttackResult:
@@ -64,8 +67,8 @@ def auto_pgd(
 
     Parameters
     ----------
-    model, images, labels, targeted, randomized, batch_size
-        As in `fgsm`.
+    model, images, labels, targeted, levels, trace, randomized, batch_size
+        As in `fgsm`; levels are for L∞.
     epsilon : float, or array of floats, (n,)
         Radius of the ball, not negative: the largest change of a pixel, at most 1, or in "l2" the
         Euclidean length of the change.
@@ -105,6 +108,9 @@ def auto_pgd(
     restarts = check_integer(restarts, "restarts")
     targeted, early_stop = check_flag(targeted, "targeted"), check_flag(early_stop, "early_stop")
     seed = check_integer(seed, "seed", low=0)
+    top, trace = check_levels(levels, images), check_flag(trace, "trace")
+    if top and norm != "linf":
+        raise ValueError(f'levels must be None for norm "{norm}": rounding changes the length')
     batch_size = batch_size or _loop.fitting_batch(images)
     plan = _plan(model, images, labels, loss, check_integer(aims, "aims", low=0), restarts, targeted)
 
@@ -112,17 +118,19 @@ def auto_pgd(
     attacked, success = images.copy(), np.zeros(len(images), bool)
     iterations = np.zeros(len(images), np.int64)
     evaluations = np.full(len(images), int(aims > 0), np.int64)
-    settings = _Settings(norm, loss, targeted, early_stop, aims > 0)
+    settings = _Settings(norm, loss, targeted, early_stop, aims > 0, top)
+    notes = np.full((len(images), len(plan), steps + 1 if trace else 0, 2), np.nan, np.float32)
     with _pace.bar("attacking") as bar:
         for run, aimed in enumerate(plan):
             rest = np.flatnonzero(~success)
             parts = [rest[first : first + batch_size] for first in range(0, len(rest), batch_size)]
             bar.total += (steps + 1) * len(parts)
             for part in parts:
-                found, success[part], taken = _run(
+                found, success[part], taken, notes[part, run] = _run(
                     *(model, images[part], labels[part], aimed[part], epsilon[part], keys[part], run),
                     steps=steps,
                     settings=settings,
+                    trace=trace,
                     bar=bar,
                 )
                 attacked[part] = found
@@ -134,7 +142,11 @@ def auto_pgd(
         randomized=randomized,
         batch_size=batch_size,
     )
-    return AttackResult(attacked, success, iterations, evaluations, randomized=bool(randomized))
+    return AttackResult(
+        *(attacked, success, iterations, evaluations),
+        randomized=bool(randomized),
+        trace=trace_of(notes.reshape(len(images), -1, 2)),
+    )
 
 
 class _Settings(NamedTuple):
@@ -145,6 +157,7 @@ class _Settings(NamedTuple):
     targeted: bool
     early_stop: bool
     aimed: bool
+    top: int
 
 
 def _plan(
@@ -224,12 +237,16 @@ def _run(
     *,
     steps: int,
     settings: _Settings,
+    trace: bool,
     bar: Any,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One run of one batch: the images found, success as the trace saw it, and steps taken."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One run of one batch: the images found, success as the trace saw it, steps taken, and notes."""
     radius = epsilon[:, None, None, None]
     linf = settings.norm == "linf"
-    lower, upper = bounds(images, radius if linf else np.ones_like(radius))
+    if settings.top:
+        lower, upper = level_bounds(images, radius, settings.top)
+    else:
+        lower, upper = bounds(images, radius if linf else np.ones_like(radius))
     shape = images.shape[1:]
     x = tf.constant(images)
     noise = 2 * _seeds.uniform(tf.constant(keys), tf.constant(run), shape) - 1
@@ -247,7 +264,8 @@ def _run(
         *(tf.constant(epsilon, tf.float32), tf.constant(labels, tf.int32), tf.constant(aimed, tf.int32)),
         tf.range(len(images)),
     )
-    found = x, low, nothing  # image, loss of its success or -inf, steps taken
+    # Image, loss of its success or -inf, steps taken, notes.
+    found = x, low, nothing, _loop.no_notes(len(images), steps + 1, asked=trace)
     step, lengths = tf.constant(0), tf.constant(checkpoints(steps))
     arguments = (state, found, step, tf.constant(0), lengths)
     search = _traces.compiled(model, _search, *arguments, settings)
@@ -258,13 +276,15 @@ def _run(
         if not state.x.shape[0]:
             break
     bar.update(before + steps + 1 - bar.n)
-    x, value, taken = (part.numpy() for part in found)
+    x, value, taken, notes = (part.numpy() for part in found)
     success = value > -np.inf
     left = state.row.numpy()
     # Those without success: where the loss was highest.
     rest = left[~success[left]]
     x[rest] = state.best.numpy()[~success[left]]
-    return inside(x, images, lower, upper, epsilon if not linf else None), success, taken
+    if settings.top:
+        x = on_levels(x, settings.top)
+    return inside(x, images, lower, upper, epsilon if not linf else None), success, taken, notes
 
 
 def _search(
@@ -284,7 +304,7 @@ def _search(
     def body(state: _State, found: Any, step: tf.Tensor, done: tf.Tensor) -> tuple[Any, ...]:
         logits, value, gradient = _look(model, state, settings)
         fooled = _loop.fooled(logits, state.classes, tf.constant(settings.targeted))
-        found = _keep(found, state, value, fooled, step)
+        found = _keep(found, state, value, fooled, step, logits)
         if settings.early_stop:
             state, value, gradient = tf.nest.map_structure(
                 lambda part: tf.boolean_mask(part, ~fooled), (state, value, gradient)
@@ -307,12 +327,13 @@ def _look(
     model: keras.Model, state: _State, settings: _Settings
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Logits (m, k), loss (m,) and its gradient at x; minus infinity and 0 where they are no numbers."""
+    seen = snapped(state.x, tf.constant(float(settings.top))) if settings.top else state.x
     with tf.GradientTape() as tape:
-        tape.watch(state.x)
-        logits = logits_of(model, state.x)
+        tape.watch(seen)
+        logits = logits_of(model, seen)
         value = _loss(logits, state.classes, state.aimed, settings)
     zero = tf.UnconnectedGradients.ZERO
-    gradient = tape.gradient(value, state.x, unconnected_gradients=zero)
+    gradient = tape.gradient(value, seen, unconnected_gradients=zero)
     value = tf.where(tf.math.is_finite(value), value, -np.inf)
     return logits, value, tf.where(tf.math.is_finite(gradient), gradient, 0.0)
 
@@ -335,10 +356,15 @@ def _loss(logits: tf.Tensor, classes: tf.Tensor, aimed: tf.Tensor, settings: _Se
 
 
 def _keep(
-    found: tuple[tf.Tensor, ...], state: _State, value: tf.Tensor, fooled: tf.Tensor, step: tf.Tensor
+    found: tuple[tf.Tensor, ...],
+    state: _State,
+    value: tf.Tensor,
+    fooled: tf.Tensor,
+    step: tf.Tensor,
+    logits: tf.Tensor,
 ) -> tuple[tf.Tensor, ...]:
-    """Of each image the success of the highest loss, and the steps taken so far."""
-    images, values, taken = found
+    """Of each image the success of the highest loss, the steps taken so far, and notes."""
+    images, values, taken, notes = found
     # A loss that is no number is lower than any other, but its success is one.
     worth = tf.maximum(value, value.dtype.min)
     better = fooled & (worth > tf.gather(values, state.row))
@@ -346,7 +372,11 @@ def _keep(
     images = tf.tensor_scatter_nd_update(images, rows, tf.boolean_mask(state.x, better))
     values = tf.tensor_scatter_nd_update(values, rows, tf.boolean_mask(worth, better))
     now = tf.fill(tf.shape(state.row), step)
-    return images, values, tf.tensor_scatter_nd_update(taken, state.row[:, None], now)
+    taken = tf.tensor_scatter_nd_update(taken, state.row[:, None], now)
+    if notes.shape[1]:
+        odds = _loop.log_odds(logits, state.classes)
+        notes = _loop.note(notes, state.row, now, odds, fooled)
+    return images, values, taken, notes
 
 
 def _step(

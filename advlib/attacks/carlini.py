@@ -10,7 +10,8 @@ from advlib import _pace, _traces
 from advlib._checks import check_flag, check_integer, check_number
 from advlib._models import logits_of
 from advlib.attacks import _loop
-from advlib.attacks._result import AttackResult
+from advlib.attacks._result import AttackResult, trace_of
+from advlib.attacks.levels import check_levels, on_levels, snapped
 
 # The edges of [0, 1] are at infinity: pixels stay so near to them.
 EDGE = 0.999999
@@ -31,6 +32,8 @@ def carlini_wagner(
     learning_rate: float = 0.01,
     confidence: float = 0.0,
     targeted: bool = False,
+    levels: int | None = None,
+    trace: bool = False,
     randomized: bool = False,
     batch_size: int | None = None,
 ) -> AttackResult:
@@ -46,8 +49,8 @@ def carlini_wagner(
 
     Parameters
     ----------
-    model, images, labels, targeted, randomized, batch_size
-        As in `fgsm`.
+    model, images, labels, targeted, levels, trace, randomized, batch_size
+        As in `fgsm`; on levels, the distance is measured there, too.
     steps : int
         Steps of a run at most.
     searches : int
@@ -78,9 +81,11 @@ def carlini_wagner(
     confidence = check_number(confidence, "confidence", low=0, high=_loop.MOST_CONFIDENT)
     targeted = check_flag(targeted, "targeted")
     batch_size = batch_size or _loop.fitting_batch(images)
+    top, trace = check_levels(levels, images), check_flag(trace, "trace")
+    notes = np.full((len(images), searches, steps if trace else 0, 2), np.nan, np.float32)
 
     attacked, iterations = images.copy(), np.zeros(len(images), np.int64)
-    options = tuple(tf.constant(value) for value in (targeted, confidence, learning_rate))
+    options = tuple(tf.constant(value) for value in (targeted, confidence, learning_rate, float(top)))
     with _pace.bar("attacking") as bar:
         parts = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
         bar.total += searches * steps * len(parts)
@@ -90,27 +95,34 @@ def carlini_wagner(
             best = start, tf.fill(count, np.float32(np.inf))
             constants = np.full(count, constant, np.float32)
             low, high = np.zeros(count, np.float32), np.full(count, np.inf, np.float32)
-            for _ in range(searches):
+            for number in range(searches):
                 state = _State.of(start, classes, tf.constant(constants))
                 hit, step = tf.zeros(count, tf.bool), tf.constant(0)
                 taken, before = tf.zeros(count, tf.int32), bar.n
+                noted = _loop.no_notes(count, steps, asked=trace)
                 for piece in _pace.pieces(steps, bar):
-                    found = best, hit, taken, step
+                    found = best, hit, taken, noted, step
                     numbers = tf.constant(piece), tf.constant(max(1, steps // LOOKS))
                     arguments = (state, *found, *numbers, *options)
                     search = _traces.compiled(model, _search, *arguments)
-                    state, best, hit, taken, step = search(model, *arguments)
+                    state, best, hit, taken, noted, step = search(model, *arguments)
                     state = _State(*state)
                     if not state.row.shape[0]:
                         break
                 bar.update(before + steps - bar.n)
                 iterations[part] += taken.numpy()
+                notes[part, number] = noted.numpy()
                 constants, low, high = _narrow(constants, low, high, hit.numpy())
-            attacked[part] = np.clip(best[0].numpy(), 0, 1)
+            found = best[0].numpy()
+            attacked[part] = np.clip(on_levels(found, top) if top else found, 0, 1)
     success = _loop.look(
         model, attacked, labels, targeted=targeted, randomized=randomized, batch_size=batch_size
     )
-    return AttackResult(attacked, success, iterations, 2 * iterations, randomized=bool(randomized))
+    return AttackResult(
+        *(attacked, success, iterations, 2 * iterations),
+        randomized=bool(randomized),
+        trace=trace_of(notes.reshape(len(images), -1, 2)),
+    )
 
 
 def _narrow(
@@ -155,24 +167,28 @@ def _search(
     best: tuple[tf.Tensor, tf.Tensor],
     hit: tf.Tensor,
     taken: tf.Tensor,
+    notes: tf.Tensor,
     step: tf.Tensor,
     pieces: tf.Tensor,
     every: tf.Tensor,
     targeted: tf.Tensor,
     confidence: tf.Tensor,
     learning_rate: tf.Tensor,
+    top: tf.Tensor,
 ) -> tuple[Any, ...]:
     """So many steps further."""
 
-    def go_on(state: _State, _: Any, __: Any, ___: Any, ____: Any, done: tf.Tensor) -> tf.Tensor:
-        return (done < pieces) & (tf.size(state.row) > 0)
+    def go_on(state: _State, *others: Any) -> tf.Tensor:
+        return (others[-1] < pieces) & (tf.size(state.row) > 0)
 
     def body(
-        state: _State, best: Any, hit: Any, taken: Any, step: tf.Tensor, done: tf.Tensor
+        state: _State, best: Any, hit: Any, taken: Any, notes: Any, step: tf.Tensor, done: tf.Tensor
     ) -> tuple[Any, ...]:
         with tf.GradientTape() as tape:
             tape.watch(state.w)
             x = (tf.tanh(state.w) + 1) / 2
+            # As if rounding to levels were the identity.
+            x += tf.stop_gradient(snapped(x, top) - x)
             logits = logits_of(model, x)
             distance = tf.reduce_sum(tf.square(x - state.start), axis=(1, 2, 3))
             loss = distance + state.constant * _shortfall(logits, state.classes, targeted, confidence)
@@ -189,6 +205,10 @@ def _search(
         )
         hit |= tf.scatter_nd(state.row[:, None], tf.cast(fooled, tf.int32), tf.shape(hit)) > 0
         taken = tf.tensor_scatter_nd_add(taken, state.row[:, None], tf.ones_like(state.row))
+        if notes.shape[1]:
+            odds, look = _loop.log_odds(logits, state.classes), tf.fill(tf.shape(state.row), step)
+            seen = _loop.fooled(logits, state.classes, targeted)
+            notes = _loop.note(notes, state.row, look, odds, seen)
 
         time = tf.cast(step + 1, tf.float32)
         mean = MEAN * state.mean + (1 - MEAN) * gradient
@@ -200,9 +220,9 @@ def _search(
         loss = tf.where(compare, loss, state.loss)
         state = state._replace(w=w, mean=mean, square=square, loss=loss)
         state = tf.nest.map_structure(lambda part: tf.boolean_mask(part, falls), state)
-        return state, best, hit, taken, step + 1, done + 1
+        return state, best, hit, taken, notes, step + 1, done + 1
 
-    loop = (state, best, hit, taken, step, tf.constant(0))
+    loop = (state, best, hit, taken, notes, step, tf.constant(0))
     free = tf.nest.map_structure(lambda part: tf.TensorShape([None, *part.shape[1:]]), state)
     fixed = tf.nest.map_structure(lambda part: part.shape, loop[1:])
     return tf.while_loop(go_on, body, loop, shape_invariants=(free, *fixed))[:-1]
@@ -212,7 +232,5 @@ def _shortfall(
     logits: tf.Tensor, classes: tf.Tensor, targeted: tf.Tensor, confidence: tf.Tensor
 ) -> tf.Tensor:
     """How many logits are missing to a success, (m,); 0 where none is."""
-    own = tf.one_hot(classes, tf.shape(logits)[1], on_value=True, off_value=False)
-    others = tf.reduce_max(tf.where(own, logits.dtype.min, logits), axis=1)
-    lead = tf.gather(logits, classes, batch_dims=1) - others
-    return tf.maximum(tf.where(targeted, -lead, lead) + confidence, 0.0)
+    lead = _loop.lead(logits, classes)
+    return tf.maximum(tf.where(targeted, lead, -lead) + confidence, 0.0)

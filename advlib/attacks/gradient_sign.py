@@ -1,5 +1,7 @@
 """Attacks that move every pixel a little, along the sign of the loss's gradient."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -8,7 +10,8 @@ from tqdm import tqdm
 from advlib import _pace
 from advlib._checks import check_flag, check_integer, check_number, check_per_image
 from advlib.attacks import _loop
-from advlib.attacks._result import AttackResult
+from advlib.attacks._result import AttackResult, trace_of
+from advlib.attacks.levels import check_levels, level_bounds, on_levels, snapped
 
 
 def fgsm(
@@ -18,6 +21,8 @@ def fgsm(
     *,
     epsilon: float | np.ndarray,
     targeted: bool = False,
+    levels: int | None = None,
+    trace: bool = False,
     randomized: bool = False,
     batch_size: int | None = None,
 ) -> AttackResult:
@@ -39,6 +44,12 @@ def fgsm(
         Largest change of a pixel, from 0 to 1; one for all images, or one per image.
     targeted : bool
         Whether `labels` are targets.
+    levels : int, optional
+        Stay on so many grey levels, evenly spaced from 0 to 1, on which the images must lie: 256 are
+        those of a file. The model is then asked about images on levels only, the gradient is taken
+        there, and `epsilon` is rounded down to whole levels.
+    trace : bool
+        Whether to keep what the model says on the way: `AttackResult.trace`.
     randomized : bool
         Whether the model may answer at random, as some defences do; else such a model is refused.
     batch_size : int, optional
@@ -62,6 +73,8 @@ def fgsm(
         step_size=epsilon,
         steps=1,
         targeted=targeted,
+        levels=levels,
+        trace=trace,
         randomized=randomized,
         batch_size=batch_size,
     )
@@ -78,6 +91,8 @@ def iterative_fgsm(
     targeted: bool = False,
     early_stop: bool = False,
     confidence: float = 0.0,
+    levels: int | None = None,
+    trace: bool = False,
     randomized: bool = False,
     batch_size: int | None = None,
 ) -> AttackResult:
@@ -93,7 +108,7 @@ def iterative_fgsm(
 
     Parameters
     ----------
-    model, images, labels, epsilon, targeted, randomized, batch_size
+    model, images, labels, epsilon, targeted, levels, trace, randomized, batch_size
         As in `fgsm`.
     step_size : float, or array of floats, (n,)
         Change of a pixel in a step, from 0 to 1.
@@ -134,6 +149,8 @@ def iterative_fgsm(
             early_stop=early_stop,
             randomized=randomized,
             confidence=confidence,
+            top=check_levels(levels, images),
+            trace=check_flag(trace, "trace"),
             batch_size=batch_size,
             bar=bar,
         )
@@ -153,6 +170,8 @@ def pgd(
     confidence: float = 0.0,
     restarts: int = 1,
     seed: int,
+    levels: int | None = None,
+    trace: bool = False,
     randomized: bool = False,
     batch_size: int | None = None,
 ) -> AttackResult:
@@ -169,7 +188,7 @@ def pgd(
         Random starts at most. An image takes the next one only if it has not succeeded yet.
     seed : int
         Of the starts; they do not depend on `batch_size`.
-    randomized, batch_size
+    levels, trace, randomized, batch_size
         As in `fgsm`.
 
     Returns
@@ -189,6 +208,8 @@ def pgd(
     steps = check_integer(steps, "steps")
     restarts = check_integer(restarts, "restarts")
     random = np.random.default_rng(check_integer(seed, "seed", low=0))
+    top, trace = check_levels(levels, images), check_flag(trace, "trace")
+    notes = np.full((len(images), restarts, steps + 1 if trace else 0, 2), np.nan, np.float32)
 
     attacked = images.copy()
     success = np.zeros(len(images), bool)
@@ -196,7 +217,7 @@ def pgd(
     of_attacked = np.empty((len(images), 0), np.float32)  # logits
     iterations, evaluations = np.zeros((2, len(images)), np.int64)
     with _pace.bar("attacking") as bar:
-        for _ in range(restarts):
+        for restart in range(restarts):
             rest = np.flatnonzero(~success)
             if rest.size == 0:
                 break
@@ -213,20 +234,30 @@ def pgd(
                 early_stop=early_stop,
                 randomized=randomized,
                 confidence=confidence,
+                top=top,
+                trace=trace,
                 batch_size=batch_size,
                 bar=bar,
             )
+            if result.trace:
+                notes[rest, restart] = np.stack([result.trace.log_odds, result.trace.success], axis=2)
             iterations[rest] += result.iterations
             evaluations[rest] += result.evaluations
             success[rest] = result.success
-            margin = _margin(logits, labels[rest], targeted=targeted)
+            margin = _loop.lead(tf.constant(logits), tf.constant(labels[rest], tf.int32)).numpy()
+            if targeted:
+                margin = np.where(np.isfinite(margin), -margin, margin)
             better = result.success | (margin >= nearest[rest])
             nearest[rest[better]] = margin[better]
             attacked[rest[better]] = result.images[better]
             if not of_attacked.size:
                 of_attacked = np.zeros_like(logits)
             of_attacked[rest[better]] = logits[better]
-    result = AttackResult(attacked, success, iterations, evaluations, randomized=bool(randomized))
+    result = AttackResult(
+        *(attacked, success, iterations, evaluations),
+        randomized=bool(randomized),
+        trace=trace_of(notes.reshape(len(images), -1, 2)),
+    )
     return _loop.confirmed(model, result, of_attacked, labels, targeted=targeted, batch_size=batch_size)
 
 
@@ -245,6 +276,8 @@ def attack(
     batch_size: int | None,
     bar: tqdm,
     confidence: float = 0.0,
+    top: int = 0,
+    trace: bool = False,
 ) -> tuple[AttackResult, np.ndarray]:
     """Attack checked images, starting `epsilon` times the noise away; give their logits, too."""
     targeted = check_flag(targeted, "targeted")
@@ -256,12 +289,20 @@ def attack(
     radius = epsilon[:, None, None, None]
 
     def prepare(part: slice) -> tuple[np.ndarray, ...]:
-        lower, upper = bounds(images[part], radius[part])
+        if top:
+            lower, upper = level_bounds(images[part], radius[part], top)
+        else:
+            lower, upper = bounds(images[part], radius[part])
         starts = images[part]
         if noise is not None:
             starts = np.clip(starts + radius[part].astype(np.float32) * noise[part], lower, upper)
         sizes = step_size[part, None, None, None].astype(np.float32)
-        return starts, lower, upper, -sizes if targeted else sizes
+        tops = np.full_like(sizes, top)
+        return starts, lower, upper, -sizes if targeted else sizes, tops
+
+    def settle(attacked: np.ndarray, lower: np.ndarray, upper: np.ndarray, *_: Any) -> np.ndarray:
+        # TensorFlow turns subnormal numbers into 0, which may lie outside.
+        return np.clip(on_levels(attacked, top) if top else attacked, lower, upper)
 
     return _loop.run(
         model,
@@ -274,10 +315,10 @@ def attack(
         early_stop=early_stop,
         randomized=randomized,
         confidence=confidence,
+        trace=trace,
         batch_size=batch_size,
         bar=bar,
-        # TensorFlow turns subnormal numbers into 0, which may lie outside.
-        settle=lambda attacked, lower, upper, _: np.clip(attacked, lower, upper),
+        settle=settle,
     )
 
 
@@ -323,21 +364,10 @@ def _step(
     lower: tf.Tensor,
     upper: tf.Tensor,
     sizes: tf.Tensor,
+    tops: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """One signed step up the loss, or down where `sizes` (m, 1, 1, 1) are negative; projected."""
-    logits, gradient = uphill(model, images, classes)
+    logits, gradient = uphill(model, snapped(images, tops), classes)
     sign = tf.where(tf.math.is_nan(gradient), 0.0, tf.sign(gradient))
     moved = tf.clip_by_value(images + sizes * sign, lower, upper)
     return logits, moved, tf.ones_like(classes, tf.bool)
-
-
-def _margin(logits: np.ndarray, classes: np.ndarray, *, targeted: bool) -> np.ndarray:
-    """Logit of the strongest other class less that of the class, or the reverse if targeted: (n,).
-
-    Minus infinity where the logits are not finite.
-    """
-    finite = np.isfinite(logits).all(axis=1)
-    logits = np.where(finite[:, None], logits, 0)
-    own = np.arange(logits.shape[1]) == classes[:, None]
-    difference = np.where(own, -np.inf, logits).max(axis=1) - logits[own]
-    return np.where(finite, -difference if targeted else difference, -np.inf)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from advlib._checks import check_flag, check_integer, check_number
 from advlib.attacks import _loop, _seeds
 from advlib.attacks._candidates import Judge, paint
-from advlib.attacks._result import AttackResult
+from advlib.attacks._result import AttackResult, trace_of
 
 STRATEGIES = ("rand1", "best1", "random")
 # Genes of the candidates that evolve at a time: 32 MB a copy.
@@ -33,6 +33,7 @@ def one_pixel(
     recombination: float = 1.0,
     levels: int = 256,
     seed: int,
+    trace: bool = False,
     randomized: bool = False,
     batch_size: int | None = None,
 ) -> AttackResult:
@@ -81,6 +82,8 @@ def one_pixel(
         How many values a channel may take, evenly spaced from 0 to 1; from 2 to 65,536.
     seed : int
         Not negative.
+    trace : bool
+        Whether to keep how far the best candidate of each generation comes: `AttackResult.trace`.
     randomized : bool
         Whether the model may answer at random, as some defences do; else such a model is refused.
     batch_size : int, optional
@@ -110,9 +113,13 @@ def one_pixel(
     recombination = check_number(recombination, "recombination", low=0, high=1)
     levels = check_integer(levels, "levels", low=2, high=2**16)
     seed = check_integer(seed, "seed", low=0)
+    looks = generations + 2 if check_flag(trace, "trace") else 0
+    notes = np.full((len(images), looks, 2), np.nan, np.float32)
 
     judge = Judge(model, images, labels, targeted=targeted, pixels=pixels)
-    success = judge.unchanged()
+    odds, success = judge.unchanged()
+    if looks:
+        notes[:, 0] = np.column_stack([odds, success])
     rest = np.flatnonzero(~success)
     iterations, evaluations = np.zeros(len(images), np.int64), np.ones(len(images), np.int64)
     attacked = images.copy()
@@ -140,8 +147,15 @@ def one_pixel(
     groups = [rest[start : start + size] for start in range(0, len(rest), size)]
     with tqdm(total=len(groups) * (generations + 1), desc="evolving", unit="generation") as bar:
         for group in groups:
-            best, success[group], iterations[group] = _evolve(
-                judge, group, tf.constant(keys[group]), breed, express, generations, bar
+            best, success[group], iterations[group], notes[group, 1:] = _evolve(
+                judge,
+                group,
+                tf.constant(keys[group]),
+                breed,
+                express,
+                generations,
+                bar,
+                notes[group, 1:],
             )
             painted = paint(tf.constant(images[group]), tf.range(len(group)), *express(best))
             attacked[group] = painted.numpy()
@@ -154,7 +168,13 @@ def one_pixel(
         randomized=randomized,
         batch_size=_loop.fitting_batch(images),
     )
-    return AttackResult(attacked, success, iterations, evaluations, randomized=bool(randomized))
+    if targeted:
+        notes[..., 0] *= -1
+    return AttackResult(
+        *(attacked, success, iterations, evaluations),
+        randomized=bool(randomized),
+        trace=trace_of(notes),
+    )
 
 
 def _evolve(
@@ -165,10 +185,12 @@ def _evolve(
     express: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
     generations: int,
     bar: tqdm,
-) -> tuple[tf.Tensor, np.ndarray, np.ndarray]:
+    notes: np.ndarray,
+) -> tuple[tf.Tensor, np.ndarray, np.ndarray, np.ndarray]:
     """Evolve the candidates of some images, rising indices (n,), till each succeeds or time is up.
 
-    Returns the best genomes (n, genes), success, bool (n,), and the last generation of each, (n,).
+    Returns the best genomes (n, genes), success, bool (n,), the last generation of each, (n,), and the
+    notes (n, generations + 1, 2) of the best of each generation.
     """
     success, last = np.zeros(len(group), bool), np.zeros(len(group), np.int64)
     active = np.arange(len(group))
@@ -193,6 +215,8 @@ def _evolve(
         final[active] = tf.gather(source, tf.argmax(merit, axis=1), batch_dims=1).numpy()
         success[active] = done.numpy()
         last[active] = generation
+        if notes.shape[1]:
+            notes[active, generation] = np.column_stack([tf.reduce_max(merit, axis=1), done])
         active = active[~done.numpy()]
         genomes, odds = tf.boolean_mask(genomes, ~done), tf.boolean_mask(odds, ~done)
         bar.update()
@@ -200,7 +224,7 @@ def _evolve(
         if not active.size:
             break
     bar.update(generations - generation)
-    return tf.constant(final), success, last
+    return tf.constant(final), success, last, notes
 
 
 def _check_mutation(mutation: Any) -> tuple[float, float]:

@@ -28,6 +28,7 @@ def jsma(
     search: Literal["pair", "single", "lead"] = "pair",
     clip_aware: bool = False,
     confidence: float = 0.0,
+    trace: bool = False,
     randomized: bool = False,
     batch_size: int | None = None,
 ) -> AttackResult:
@@ -77,6 +78,8 @@ def jsma(
         Go on until the target's logit leads all others by this much, not negative. (The term and the
         idea are those of Carlini and Wagner 2016, https://arxiv.org/abs/1608.04644; success still
         means that the target is predicted.)
+    trace : bool
+        Whether to keep what the model says on the way: `AttackResult.trace`.
     randomized : bool
         Whether the model may answer at random, as some defences do; else such a model is refused.
     batch_size : int, optional
@@ -125,6 +128,7 @@ def jsma(
             early_stop=True,
             randomized=randomized,
             confidence=confidence,
+            trace=check_flag(trace, "trace"),
             batch_size=batch_size or _loop.fitting_batch(images),
             bar=bar,
         )

@@ -13,8 +13,9 @@ from advlib._checks import check_choice, check_flag, check_integer, check_number
 from advlib._models import logits_of, predict
 from advlib.attacks import _loop, _seeds
 from advlib.attacks._norms import NORMS, inside, scaled
-from advlib.attacks._result import AttackResult
+from advlib.attacks._result import AttackResult, trace_of
 from advlib.attacks.gradient_sign import bounds
+from advlib.attacks.levels import check_levels, level_bounds
 
 # After so many of 10,000 queries the squares cover half as much: the paper's schedule.
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -34,7 +35,9 @@ def square(
     queries: int = 5000,
     covered: float = 0.8,
     targeted: bool = False,
+    levels: int | None = None,
     seed: int,
+    trace: bool = False,
     randomized: bool = False,
     batch_size: int | None = None,
 ) -> AttackResult:
@@ -52,8 +55,8 @@ def square(
 
     Parameters
     ----------
-    model, images, labels, targeted, randomized, batch_size
-        As in `fgsm`.
+    model, images, labels, targeted, levels, trace, randomized, batch_size
+        As in `fgsm`; levels are for L∞. The trace is of the points that are kept.
     epsilon : float, or array of floats, (n,)
         Radius of the ball, not negative: the largest change of a pixel, at most 1, or in "l2" the
         Euclidean length of the change.
@@ -84,6 +87,9 @@ def square(
     targeted = check_flag(targeted, "targeted")
     covered = check_number(covered, "covered", low=np.nextafter(0, 1), high=1)
     seed = check_integer(seed, "seed", low=0)
+    top, trace = check_levels(levels, images), check_flag(trace, "trace")
+    if top and norm != "linf":
+        raise ValueError(f'levels must be None for norm "{norm}": rounding changes the length')
     height, width, _ = images.shape[1:]
     batch_size = batch_size or _loop.fitting_batch(images)
 
@@ -93,19 +99,27 @@ def square(
     success = _loop.succeeded(unchanged, labels, targeted=targeted)
     iterations, evaluations = np.zeros(len(images), np.int64), np.ones(len(images), np.int64)
     rest = np.flatnonzero(~success)
+    notes = np.full((len(images), queries if trace else 0, 2), np.nan, np.float32)
+    if trace:
+        odds = _loop.log_odds(tf.constant(unchanged), tf.constant(labels, tf.int32))
+        notes[:, 0] = np.column_stack([odds, success])
     sides = _sides(queries - 2, covered, height, width, least=1 if norm == "linf" else 3)
     with _pace.bar("asking") as bar:
         parts = [rest[first : first + batch_size] for first in range(0, len(rest), batch_size)]
         bar.total += (queries - 1) * len(parts)
         for part in parts:
-            of_part = images[part], labels[part], epsilon[part], keys[part]
-            attacked[part], taken = _run(model, *of_part, norm, sides, targeted, bar)
+            of_part = images[part], labels[part], epsilon[part], keys[part], notes[part]
+            attacked[part], taken, notes[part] = _run(model, *of_part, norm, sides, targeted, top, bar)
             iterations[part] = taken
             evaluations[part] += 1 + taken
     success = _loop.look(
         model, attacked, labels, targeted=targeted, randomized=randomized, batch_size=batch_size
     )
-    return AttackResult(attacked, success, iterations, evaluations, randomized=bool(randomized))
+    return AttackResult(
+        *(attacked, success, iterations, evaluations),
+        randomized=bool(randomized),
+        trace=trace_of(notes),
+    )
 
 
 def _sides(steps: int, covered: float, height: int, width: int, *, least: int) -> np.ndarray:
@@ -124,6 +138,7 @@ class _State(NamedTuple):
 
     x: tf.Tensor
     lead: tf.Tensor
+    odds: tf.Tensor  # log-odds
     # What does not change.
     start: tf.Tensor
     lower: tf.Tensor
@@ -140,15 +155,17 @@ def _run(
     labels: np.ndarray,
     epsilon: np.ndarray,
     keys: np.ndarray,
+    notes: np.ndarray,
     norm: str,
     sides: np.ndarray,
     targeted: bool,
+    top: int,
     bar: tqdm,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Attack one batch of images; what became of them, and steps taken."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Attack one batch of images; what became of them, steps taken, and notes."""
     linf = norm == "linf"
     radius = epsilon[:, None, None, None] if linf else np.ones((len(images), 1, 1, 1))
-    lower, upper = bounds(images, radius)
+    lower, upper = level_bounds(images, radius, top) if top else bounds(images, radius)
     count, keys = len(images), tf.constant(keys)
     if linf:
         signs = _seeds.uniform(keys, tf.constant(0), (1, *images.shape[2:]))
@@ -158,11 +175,11 @@ def _run(
         x = tf.clip_by_value(images + change, 0.0, 1.0)
     rows = tf.range(count)
     state = _State(
-        *(x, tf.fill(count, np.float32(-np.inf)), tf.constant(images)),
+        *(x, tf.fill(count, np.float32(-np.inf)), tf.zeros(count), tf.constant(images)),
         *(tf.constant(lower), tf.constant(upper), tf.constant(epsilon, tf.float32)),
         *(tf.constant(labels, tf.int32), rows, rows),
     )
-    found, taken, goal = x, tf.zeros(count, tf.int32), tf.constant(targeted)
+    found, taken, goal = (x, tf.constant(notes)), tf.zeros(count, tf.int32), tf.constant(targeted)
     begin = _traces.compiled(model, _begin, state, found, goal)
     state, found = begin(model, state, found, goal)
     bar.update(1)
@@ -180,16 +197,18 @@ def _run(
         pattern = tf.constant(_pattern(side).ravel(), tf.float32), tf.constant(side)
         done, before = 0, bar.n
         for piece in _pace.pieces(last - first, bar):
-            numbers = tf.constant(done), tf.constant(piece)
+            # The unchanged image and the first change have been looked at before.
+            numbers = tf.constant(done), tf.constant(piece), tf.constant(2 + first)
             arguments = (state, found, taken, goal, chance, pattern, numbers, linf)
             state, found, taken = _traces.compiled(model, _search, *arguments)(model, *arguments)
             state, done = _State(*state), done + piece
             if not state.x.shape[0]:
                 break
         bar.update(before + last - first - bar.n)
-    final, row = found.numpy(), _State(*state).row.numpy()
+    final, notes = (part.numpy() for part in found)
+    row = _State(*state).row.numpy()
     final[row] = _State(*state).x.numpy()
-    return inside(final, images, lower, upper, None if linf else epsilon), taken.numpy()
+    return inside(final, images, lower, upper, None if linf else epsilon), taken.numpy(), notes
 
 
 def _chunks(sides: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -235,48 +254,51 @@ def _grid(keys: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
     return tf.pad(grid, [[0, 0], *([part // 2, part - part // 2] for part in free), [0, 0]])
 
 
-def _look(model: keras.Model, x: tf.Tensor, classes: tf.Tensor, goal: tf.Tensor) -> tuple[Any, Any]:
-    """The lead that is to grow, (m,), minus infinity where it is no number; and success, bool (m,)."""
+def _look(
+    model: keras.Model, x: tf.Tensor, classes: tf.Tensor, goal: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The lead that is to grow, (m,), minus infinity where it is no number; log-odds; success."""
     logits = logits_of(model, x)
-    own = tf.one_hot(classes, tf.shape(logits)[1], on_value=True, off_value=False)
-    others = tf.reduce_max(tf.where(own, logits.dtype.min, logits), axis=1)
-    lead = others - tf.gather(logits, classes, batch_dims=1)
-    lead = tf.where(goal, -lead, lead)
-    lead = tf.where(tf.reduce_all(tf.math.is_finite(logits), axis=1), lead, -np.inf)
-    return lead, _loop.fooled(logits, classes, goal)
+    lead = _loop.lead(logits, classes)
+    lead = tf.where(goal & tf.math.is_finite(lead), -lead, lead)
+    return lead, _loop.log_odds(logits, classes), _loop.fooled(logits, classes, goal)
 
 
 def _begin(
-    model: keras.Model, state: _State, found: tf.Tensor, goal: tf.Tensor
-) -> tuple[_State, tf.Tensor]:
+    model: keras.Model, state: _State, found: tuple[tf.Tensor, tf.Tensor], goal: tf.Tensor
+) -> tuple[_State, tuple[tf.Tensor, tf.Tensor]]:
     """Look at the first changes."""
-    lead, fooled = _look(model, state.x, state.classes, goal)
-    return _leave(state._replace(lead=lead), found, fooled)
+    lead, odds, fooled = _look(model, state.x, state.classes, goal)
+    return _leave(state._replace(lead=lead, odds=odds), found, fooled, tf.constant(1))
 
 
-def _leave(state: _State, found: tf.Tensor, fooled: tf.Tensor) -> tuple[_State, tf.Tensor]:
-    """Let go those that have succeeded."""
+def _leave(
+    state: _State, found: tuple[tf.Tensor, tf.Tensor], fooled: tf.Tensor, query: tf.Tensor
+) -> tuple[_State, tuple[tf.Tensor, tf.Tensor]]:
+    """Note how far each has come, and let go those that have succeeded."""
+    images, notes = found
     rows = tf.boolean_mask(state.row, fooled)[:, None]
-    found = tf.tensor_scatter_nd_update(found, rows, tf.boolean_mask(state.x, fooled))
-    return tf.nest.map_structure(lambda part: tf.boolean_mask(part, ~fooled), state), found
+    images = tf.tensor_scatter_nd_update(images, rows, tf.boolean_mask(state.x, fooled))
+    notes = _loop.note(notes, state.row, tf.fill(tf.shape(state.row), query), state.odds, fooled)
+    return tf.nest.map_structure(lambda part: tf.boolean_mask(part, ~fooled), state), (images, notes)
 
 
 def _search(
     model: keras.Model,
     state: _State,
-    found: tf.Tensor,
+    found: tuple[tf.Tensor, tf.Tensor],
     taken: tf.Tensor,
     goal: tf.Tensor,
     chance: tuple[tf.Tensor, tf.Tensor],
     pattern: tuple[tf.Tensor, tf.Tensor],
-    numbers: tuple[tf.Tensor, tf.Tensor],
+    numbers: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
     linf: bool,
-) -> tuple[Any, tf.Tensor, tf.Tensor]:
+) -> tuple[Any, Any, tf.Tensor]:
     """So many steps further."""
     channels = state.x.shape[-1]
     draws = tf.reshape(chance[0], (-1, chance[1], 5 + channels))
     side = pattern[1]
-    begin, steps = numbers
+    begin, steps, first = numbers
 
     def go_on(state: _State, _: Any, __: Any, done: tf.Tensor) -> tf.Tensor:
         return (done < begin + steps) & (tf.size(state.row) > 0)
@@ -287,16 +309,17 @@ def _search(
             proposed = _square(state, lots, side)
         else:
             proposed = _squares(state, lots, side, tf.reshape(pattern[0], (side, side)))
-        lead, fooled = _look(model, proposed, state.classes, goal)
+        lead, odds, fooled = _look(model, proposed, state.classes, goal)
         better = (lead > state.lead) | fooled
         x = tf.where(better[:, None, None, None], proposed, state.x)
         taken = tf.tensor_scatter_nd_add(taken, state.row[:, None], tf.ones_like(state.row))
-        state = state._replace(x=x, lead=tf.where(better, lead, state.lead))
-        return *_leave(state, found, fooled), taken, done + 1
+        kept = (tf.where(better, new, old) for new, old in ((lead, state.lead), (odds, state.odds)))
+        state = state._replace(x=x, **dict(zip(("lead", "odds"), kept, strict=True)))
+        return *_leave(state, found, fooled, first + done), taken, done + 1
 
     loop = (state, found, taken, begin)
     free = tf.nest.map_structure(lambda part: tf.TensorShape([None, *part.shape[1:]]), state)
-    fixed = tuple(part.shape for part in loop[1:])
+    fixed = tf.nest.map_structure(lambda part: part.shape, loop[1:])
     state, found, taken, _ = tf.while_loop(go_on, body, loop, shape_invariants=(free, *fixed))
     return state, found, taken
 
