@@ -122,6 +122,25 @@ def check_logits(
     return answers.shape[1]
 
 
+def gives_probabilities(model: Any, images: np.ndarray) -> bool:
+    """Whether what a model answers adds up to 1, as probabilities do and logits do not.
+
+    Raises
+    ------
+    ValueError
+        If it does not answer with one tensor, one row an image.
+    """
+    answers = _ask(model, _some(images), "model", "logits (n, classes)")
+    return answers.ndim == 2 and answers.shape[1] > 1 and _add_up(answers, (1,))
+
+
+def draws_at_random(model: Any, images: np.ndarray) -> bool:
+    """Whether a model answers the same images differently when it is asked again."""
+    batch = _some(images)
+    answers, again = (_ask(model, batch, "model", "logits (n, classes)") for _ in range(2))
+    return _differ(answers, again, 1e-5 + _precision(model))
+
+
 def check_autoencoder(model: Any, images: np.ndarray, name: str = "autoencoder") -> None:
     """Check that a model makes images of images: of their shape, in [0, 1], the same ones each time.
 
@@ -219,17 +238,23 @@ def _reason(error: Exception) -> str:
 
 def _check_no_probabilities(model: keras.Model, answers: np.ndarray, name: str) -> None:
     """Probabilities would be taken for logits without a word, and what is made of them would be weak."""
-    rows = answers[np.isfinite(answers).all(axis=1)].astype(np.float64)
-    sums = rows.sum(axis=1)
-    likely = bool((rows >= 0).all()) and any(
-        bool((np.abs(sums / total - 1) < ROUNDING).all())
-        for total in (1, 100)  # percentages
-    )
+    likely = _add_up(answers, (1, 100))
     if likely or _ends_in_a_sigmoid(model):
         raise ValueError(
             f"{name} must return logits, got probabilities: take its "
             f"{'softmax' if likely else 'sigmoid'} away"
         )
+
+
+def _add_up(answers: np.ndarray, totals: tuple[int, ...]) -> bool:
+    """Whether answers (n, k), where they are finite, are shares of 1, or percentages of 100."""
+    rows = answers[np.isfinite(answers).all(axis=1)].astype(np.float64)
+    sums = rows.sum(axis=1)
+    return (
+        len(rows) > 0
+        and bool((rows >= 0).all())
+        and any(bool((np.abs(sums / total - 1) < ROUNDING).all()) for total in totals)
+    )
 
 
 def _ends_in_a_sigmoid(model: keras.Model) -> bool:

@@ -35,6 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "networks.vae": {"_checks", "losses", "networks"},
     "networks._reading": {"_checks", "_graph", "_models"},
     "networks._shipped": {"_checks", "data", "losses", "networks", "training"},
+    "_flags": {"_models", "attacks", "metrics"},
+    "evaluation": {"_checks", "_flags", "_models", "attacks", "metrics", "networks"},
     "detection": {"_checks", "_models"},
     "metrics": {"_checks"},
     "representation": {"_checks"},

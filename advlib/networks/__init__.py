@@ -1,7 +1,13 @@
 """Networks: build them, load what is shipped, ask them and look inside."""
 
 from advlib.networks import classifier, vae
-from advlib.networks._reading import activations, correctly_classified, extractor, predict_logits
+from advlib.networks._reading import (
+    activations,
+    correctly_classified,
+    extractor,
+    predict_logits,
+    without_softmax,
+)
 from advlib.networks._shipped import SHIPPED, Shipped, latents, pretrained, shipped
 
 __all__ = [
@@ -16,4 +22,5 @@ __all__ = [
     "pretrained",
     "shipped",
     "vae",
+    "without_softmax",
 ]

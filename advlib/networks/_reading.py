@@ -87,6 +87,47 @@ def activations(
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
+def without_softmax(model: keras.Model) -> keras.Model:
+    """A model with the same inputs that returns the logits of which this one returns the softmax.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Functional or sequential. The last that it computes is a softmax: a layer, an activation, or
+        `keras.ops.softmax`.
+
+    Returns
+    -------
+    keras.Model
+        It shares the layers of the other; but where the softmax is the activation of the last layer, it
+        has a copy of that one as it is now.
+
+    Raises
+    ------
+    ValueError
+        If the model is not of that form.
+    """
+    graph = _graph.read(model)
+    if len(graph.outputs) == 1:
+        output = graph.outputs[0]
+        inputs = graph.inputs if len(graph.inputs) > 1 else graph.inputs[0]
+        use = next(use for use in graph.uses if any(each is output for each in use.outputs))
+        operation, values = use.operation, use.node.input_tensors[0]
+        activation = getattr(operation, "activation", None)
+        if isinstance(operation, keras.Model):
+            return keras.Model(inputs, without_softmax(operation)(values))
+        if isinstance(operation, keras.layers.Activation) and activation is keras.activations.softmax:
+            return keras.Model(inputs, values)
+        if type(operation).__name__ == "Softmax":  # a layer, or the function of keras.ops
+            return keras.Model(inputs, values)
+        if activation is keras.activations.softmax:
+            linear = type(operation).from_config(operation.get_config() | {"activation": "linear"})
+            logits = linear(values)
+            linear.set_weights(operation.get_weights())
+            return keras.Model(inputs, logits)
+    raise ValueError("model must end in a softmax")
+
+
 def extractor(model: keras.Model, layers: Sequence[str] | None = None) -> keras.Model:
     """A model with the same inputs and weights that returns the outputs of layers.
 
