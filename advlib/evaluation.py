@@ -38,7 +38,7 @@ VOTES = 20
 # Rounding errors that a bound may be missed by: that of attacks which are not this package's.
 SLACK = 1e-6
 
-__all__ = ["Attack", "Evaluation", "Flag", "suite"]
+__all__ = ["Attack", "Evaluation", "Flag", "suite", "summary"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +63,9 @@ class Evaluation:
         through the model for each image that it tried; `seconds`.
     flags : list of Flag
         Signs that the accuracy is too high because the attacks were too weak.
+    norm : "linf" or "l2"
+    epsilon : float
+        The ball within which the attacks looked.
     """
 
     images: np.ndarray
@@ -70,6 +73,8 @@ class Evaluation:
     accuracy: Proportion
     table: pd.DataFrame
     flags: list[Flag]
+    norm: str
+    epsilon: float
 
     def __str__(self) -> str:
         flags = [f"- {flag}" for flag in self.flags] or ["no flags"]
@@ -229,8 +234,51 @@ def suite(
         by_itself = {name: hits[state.diagnosed] for name, hits in state.hits.items()}
         flags += _flags.of_attacks(by_itself)
     return Evaluation(
-        state.images, state.standing, metrics.proportion(state.standing), state.table(), flags
+        images=state.images,
+        robust=state.standing,
+        accuracy=metrics.proportion(state.standing),
+        table=state.table(),
+        flags=flags,
+        norm=norm,
+        epsilon=epsilon,
     )
+
+
+def summary(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
+    """One row for each model: what a table of robustness must show at least.
+
+    Parameters
+    ----------
+    evaluations : mapping from a name to an Evaluation
+
+    Returns
+    -------
+    DataFrame
+        The norm and ε; the share of images that is read correctly without an attack, after one step
+        along the gradient, and under the worst of all attacks, each a `Proportion`, whose print shows
+        interval and number of images; how many attacks there were; how many flags were raised.
+
+    Raises
+    ------
+    ValueError
+        If there is no evaluation.
+    """
+    if not evaluations:
+        raise ValueError("evaluations must hold at least one")
+    rows = {}
+    for name, each in evaluations.items():
+        total = len(each.robust)
+        left = total - each.table["found"].cumsum()
+        rows[name] = {
+            "norm": {"linf": "L∞", "l2": "L2"}[each.norm],
+            "ε": each.epsilon,
+            "no attack": Proportion(int(left[0]), total),
+            "one step": Proportion(int(left[1]), total),
+            "worst case": each.accuracy,
+            "attacks": len(each.table) - 1,
+            "flags": len(each.flags),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 class _Logarithms(keras.Model):
