@@ -34,7 +34,7 @@ def test_attacks_stay_on_levels(
     name: str, levels: int, digits: data.Dataset, model: keras.Model
 ) -> None:
     top = levels - 1
-    images = module.on_levels(digits.test_images[:40], top)
+    images = data.quantize(digits.test_images[:40], levels=levels)
     labels = digits.test_labels[:40]
     attack = ON_LEVELS[name]
     result = attack(model, images, labels, levels=levels)
@@ -58,7 +58,7 @@ def test_attacks_stay_on_levels(
 def test_an_attack_that_stops_early_loses_less_on_levels(
     digits: data.Dataset, model: keras.Model
 ) -> None:
-    images, labels = module.on_levels(digits.test_images[:100], 255), digits.test_labels[:100]
+    images, labels = data.quantize(digits.test_images[:100]), digits.test_labels[:100]
     free = ON_LEVELS["early stop"](model, images, labels)
     bound = ON_LEVELS["early stop"](model, images, labels, levels=256)
     assert attacks.quantized(model, free, labels).success.sum() < free.success.sum()
@@ -99,7 +99,7 @@ def test_bounds_are_whole_levels(level: int, radius: float) -> None:
 
 
 def test_bad_input(digits: data.Dataset, model: keras.Model) -> None:
-    images, labels = module.on_levels(digits.test_images[:3], 255), digits.test_labels[:3]
+    images, labels = data.quantize(digits.test_images[:3]), digits.test_labels[:3]
     between = np.clip(images + 0.5 / 255, 0, 1).astype(np.float32)
     with pytest.raises(ValueError, match="images must lie on the 256 levels"):
         attacks.fgsm(model, between, labels, epsilon=0.1, levels=256)

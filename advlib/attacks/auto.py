@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from advlib import _pace, _traces
+from advlib import _pace, _traces, data
 from advlib._checks import check_choice, check_flag, check_integer, check_per_image
 from advlib._models import logits_of, predict
 from advlib.attacks import _loop, _seeds
 from advlib.attacks._norms import NORMS, inside, scaled
 from advlib.attacks._result import AttackResult, trace_of
 from advlib.attacks.gradient_sign import bounds
-from advlib.attacks.levels import check_levels, level_bounds, on_levels, snapped
+from advlib.attacks.levels import check_levels, level_bounds, snapped
 
 LOSSES = ("ce", "dlr")
 # Of the way to the new point, and of the last step again (Croce and Hein 2020).
@@ -283,7 +283,7 @@ def _run(
     rest = left[~success[left]]
     x[rest] = state.best.numpy()[~success[left]]
     if settings.top:
-        x = on_levels(x, settings.top)
+        x = data.quantize(x, levels=settings.top + 1)
     return inside(x, images, lower, upper, epsilon if not linf else None), success, taken, notes
 
 

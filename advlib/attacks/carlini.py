@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from advlib import _pace, _traces
+from advlib import _pace, _traces, data
 from advlib._checks import check_flag, check_integer, check_number
 from advlib._models import logits_of
 from advlib.attacks import _loop
 from advlib.attacks._result import AttackResult, trace_of
-from advlib.attacks.levels import check_levels, on_levels, snapped
+from advlib.attacks.levels import check_levels, snapped
 
 # The edges of [0, 1] are at infinity: pixels stay so near to them.
 EDGE = 0.999999
@@ -113,8 +113,8 @@ def carlini_wagner(
                 iterations[part] += taken.numpy()
                 notes[part, number] = noted.numpy()
                 constants, low, high = _narrow(constants, low, high, hit.numpy())
-            found = best[0].numpy()
-            attacked[part] = np.clip(on_levels(found, top) if top else found, 0, 1)
+            found = np.clip(best[0].numpy(), 0, 1)
+            attacked[part] = data.quantize(found, levels=top + 1) if top else found
     success = _loop.look(
         model, attacked, labels, targeted=targeted, randomized=randomized, batch_size=batch_size
     )

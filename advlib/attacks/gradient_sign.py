@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from advlib import _pace
+from advlib import _pace, data
 from advlib._checks import check_flag, check_integer, check_number, check_per_image
 from advlib.attacks import _loop
 from advlib.attacks._result import AttackResult, trace_of
-from advlib.attacks.levels import check_levels, level_bounds, on_levels, snapped
+from advlib.attacks.levels import check_levels, level_bounds, snapped
 
 
 def fgsm(
@@ -302,7 +302,8 @@ def attack(
 
     def settle(attacked: np.ndarray, lower: np.ndarray, upper: np.ndarray, *_: Any) -> np.ndarray:
         # TensorFlow turns subnormal numbers into 0, which may lie outside.
-        return np.clip(on_levels(attacked, top) if top else attacked, lower, upper)
+        attacked = np.clip(attacked, lower, upper)
+        return data.quantize(attacked, levels=top + 1) if top else attacked
 
     return _loop.run(
         model,

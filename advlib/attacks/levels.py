@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from advlib import data
 from advlib._checks import check_flag, check_integer
 from advlib.attacks import _loop
 from advlib.attacks._result import Result
@@ -51,8 +52,8 @@ def quantized(
     images, labels = _loop.check_arguments(
         model, result.images, labels, batch_size, randomized=randomized
     )
-    top = check_integer(levels, "levels", low=2, high=2**16) - 1
-    images = on_levels(images, top)
+    levels = check_integer(levels, "levels", low=2, high=2**16)
+    images = data.quantize(images, levels=levels)
     success = _loop.look(
         *(model, images, labels),
         targeted=check_flag(targeted, "targeted"),
@@ -73,7 +74,7 @@ def check_levels(levels: Any, images: np.ndarray) -> int:
     if levels is None:
         return 0
     top = check_integer(levels, "levels", low=2, high=2**16) - 1
-    if np.abs(images - on_levels(images, top)).max() > 1e-6:
+    if np.abs(images - data.quantize(images, levels=top + 1)).max() > 1e-6:
         raise ValueError(
             f"images must lie on the {top + 1} levels that the attack is to stay on: round them, "
             f"np.round(images * {top}) / np.float32({top})"
@@ -81,13 +82,8 @@ def check_levels(levels: Any, images: np.ndarray) -> int:
     return top
 
 
-def on_levels(images: np.ndarray, top: int) -> np.ndarray:
-    """The nearest images of which every value is one of 0, 1/top, …, 1."""
-    return np.round(images * np.float32(top)) / np.float32(top)
-
-
 def snapped(images: tf.Tensor, top: tf.Tensor) -> tf.Tensor:
-    """The same for tensors; where `top`, which must broadcast, is 0, the images themselves."""
+    """`data.quantize` for tensors; where `top`, which must broadcast, is 0, the images themselves."""
     return tf.where(top > 0, tf.round(images * top) / top, images)
 
 
