@@ -33,6 +33,7 @@ from advlib.metrics import Proportion
 # From a model, images (n, height, width, channels) and true classes (n,) to attacked images.
 Attack = Callable[[keras.Model, np.ndarray, np.ndarray], attacks.AttackResult]
 
+NAMES = {"linf": "L∞", "l2": "L2"}
 # How often a model that draws at random is asked for its verdict.
 VOTES = 20
 # Rounding errors that a bound may be missed by: that of attacks which are not this package's.
@@ -254,9 +255,9 @@ def summary(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The norm and ε; the share of images that is read correctly without an attack, after one step
-        along the gradient, and under the worst of all attacks, each a `Proportion`, whose print shows
-        interval and number of images; how many attacks there were; how many flags were raised.
+        The bound; the share of images that is read correctly without an attack, after one step along
+        the gradient, and under the worst of all attacks, each a `Proportion`, whose print shows interval
+        and number of images; how many flags were raised.
 
     Raises
     ------
@@ -270,12 +271,10 @@ def summary(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
         total = len(each.robust)
         left = total - each.table["found"].cumsum()
         rows[name] = {
-            "norm": {"linf": "L∞", "l2": "L2"}[each.norm],
-            "ε": each.epsilon,
+            "bound": f"{NAMES[each.norm]} ≤ {each.epsilon:g}",
             "no attack": Proportion(int(left[0]), total),
             "one step": Proportion(int(left[1]), total),
             "worst case": each.accuracy,
-            "attacks": len(each.table) - 1,
             "flags": len(each.flags),
         }
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -307,3 +307,16 @@ def test_it_is_stronger_than_pgd(digits: Any, model: keras.Model) -> None:
     plain = attacks.pgd(model, images, labels, step_size=0.0125, **walk).success
     auto = auto_pgd(model, images, labels, **walk).success
     assert auto.sum() >= plain.sum()
+
+
+def test_the_point_that_is_given_is_the_best_of_the_trace() -> None:
+    labels = LABELS.copy()
+    result = auto_pgd(WAVY, IMAGES, labels, epsilon=0.05, steps=30, seed=0, trace=True)
+    assert result.trace is not None
+    logits = networks.predict_logits(WAVY, result.images).astype(np.float64)
+    own = np.arange(5) == labels[:, None]
+    odds = logsumexp(logits, axis=1, b=~own) - logits[own]
+    seen = np.where(result.success[:, None] & ~result.trace.success, -np.inf, result.trace.log_odds)
+    assert 0 < result.success.sum() < 40
+    np.testing.assert_allclose(odds, seen.max(axis=1), atol=1e-4)
+    assert (odds > result.trace.log_odds[:, 0] - 1e-4).all()

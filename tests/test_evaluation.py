@@ -194,7 +194,7 @@ def test_summary(plain: evaluation.Evaluation, sample: tuple[np.ndarray, np.ndar
     table = evaluation.summary({"plain": plain, "again": plain})
     assert list(table.index) == ["plain", "again"]
     row = table.loc["plain"]
-    assert (row["norm"], row["ε"], row["attacks"], row["flags"]) == ("L∞", EPSILON, 5, 0)
+    assert (row["bound"], row["flags"]) == ("L∞ ≤ 0.08", 0)
     assert row["worst case"] == plain.accuracy
     shares = plain.table.set_index("attack")["robust"]
     assert row["no attack"].value == shares["none"]
