@@ -25,7 +25,7 @@ STEPS, EARLY = 20, 5
 
 REMEDIES = {
     "probabilities": "attack the logits: take the softmax away",
-    "randomness": "attack the mean of many answers, and judge by many",
+    "randomness": "attack the mean of many answers, as was done here; try more",
     "saturated loss": "raise the log-odds, or the difference of logits ratio, not the cross-entropy",
     "zero gradients": (
         "on the way back, put in the place of the step without a gradient one that has a useful one "
@@ -192,7 +192,7 @@ def of_attacks(hits: Mapping[str, np.ndarray]) -> list[Flag]:
     pairs = {
         "one step beats many": (
             ("one step", hits[ONE_STEP]),
-            ("many", hits[LOG_ODDS]),
+            ("the many steps", hits[LOG_ODDS]),
         ),
         "black box beats white box": (("the black box", hits[BLACK_BOX]), ("the white box", white)),
     }
@@ -214,13 +214,17 @@ def beats(weaker: tuple[str, np.ndarray], stronger: tuple[str, np.ndarray]) -> s
     Of each its name and what it breaks, bool (n,).
     """
     (name, hits), (other, more) = weaker, stronger
-    won, lost = int((hits & ~more).sum()), int((more & ~hits).sum())
+    won, lost, left = (int(each.sum()) for each in (hits & ~more, more & ~hits, ~more))
     if not won:
         return ""
-    p = binomtest(won, won + lost, alternative="greater").pvalue
+    # That it wins more than it loses; or that it breaks more of what is left than it should.
+    p = min(
+        binomtest(won, won + lost, alternative="greater").pvalue,
+        binomtest(won, left, SHARE, alternative="greater").pvalue,
+    )
     if p >= LEVEL:
         return ""
     return (
-        f"of {len(hits)} images {name} breaks {hits.sum()}, {other} {more.sum()}; {won} and {lost} are "
-        f"broken by it alone (p = {p:.1g})"
+        f"{name} breaks {hits.sum()} of {len(hits)} images, {other} {more.sum()}, and of the {left} "
+        f"that {other} leaves, {name} breaks {won} (p = {p:.1g})"
     )

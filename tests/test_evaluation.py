@@ -294,11 +294,14 @@ def test_what_beats_what() -> None:
     many, few = np.arange(20) < 10, np.arange(20) < 2
     assert _flags.beats(("a", few), ("b", many)) == ""
     assert _flags.beats(("a", many), ("b", many)) == ""
-    # Eight against none: p = 1/256.
-    found = _flags.beats(("a", many), ("b", few))
-    assert found == "of 20 images a breaks 10, b 2; 8 and 0 are broken by it alone (p = 0.004)"
-    # Six against none: p = 1/64.
-    assert _flags.beats(("a", many), ("b", np.arange(20) < 4)) == ""
+    # Eight against none: p = 1/256 that it is no better. Of 12 that are left at most one in twenty: 5
+    # are too many, with p = 0.0002; 2 are not, with p = 0.12.
+    found = _flags.beats(("a", np.arange(200) < 8), ("b", np.arange(200) < 0))
+    assert found == "a breaks 8 of 200 images, b 0, and of the 200 that b leaves, a breaks 8 (p = 0.004)"
+    assert _flags.beats(("a", np.arange(200) < 6), ("b", np.arange(200) < 0)) == ""
+    found = _flags.beats(("a", np.arange(20) >= 15), ("b", np.arange(20) < 8))
+    assert found == "a breaks 5 of 20 images, b 8, and of the 12 that b leaves, a breaks 5 (p = 0.0002)"
+    assert _flags.beats(("a", np.arange(20) >= 18), ("b", np.arange(20) < 8)) == ""
 
 
 # --- models of other kinds -------------------------------------------------------------------------
@@ -400,6 +403,35 @@ def test_with_a_detector_success_is_to_fool_and_to_pass(
     assert plain.accuracy.value < some.accuracy.value < 1
 
 
+def test_a_success_is_kept_even_where_an_attempt_that_failed_came_farther(
+    sample: tuple[np.ndarray, np.ndarray], model: keras.Model
+) -> None:
+    """Only an image with all the ink that the bound allows passes this detector."""
+    images, labels = sample
+    lit = np.clip(images + np.float32(0.3), 0, 1)
+
+    def missing_ink(x: tf.Tensor) -> tf.Tensor:
+        return -ink(x)
+
+    least = float(missing_ink(tf.constant(lit)).numpy().max()) + 1e-6
+    settings = QUICK | {"aims": 0, "epsilon": 0.3, "score": missing_ink, "threshold": least}
+
+    def brightest(_: keras.Model, x: np.ndarray, y: np.ndarray) -> attacks.AttackResult:
+        count = np.ones(len(x), np.int64)
+        return attacks.AttackResult(
+            np.clip(x + np.float32(0.3), 0, 1), np.zeros(len(x), bool), count, count
+        )
+
+    result = suite(model, images, labels, more={"brightest": brightest}, **settings)
+    fools = networks.predict_logits(model, lit).argmax(axis=1) != labels
+    assert fools.any()
+    assert not result.robust[fools].any()
+    assert result.table["attack"].iloc[-1] == "brightest"
+    assert result.table["found"].iloc[-1] > 0
+    passes = missing_ink(tf.constant(result.images)).numpy() < least
+    assert passes[~result.robust].all()
+
+
 # --- further attacks, and the file -----------------------------------------------------------------
 
 
@@ -484,6 +516,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
     ({"aims": -1}, "aims must be a whole number of at least 0, got -1"),
     ({"diagnosed": 1.5}, "diagnosed must be a whole number of at least 0, got 1.5"),
+    ({"draws": 0}, "draws must be a whole number of at least 1, got 0"),
     ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
     ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
     ({"score": ink}, "score and threshold must be given together"),

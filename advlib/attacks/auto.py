@@ -259,7 +259,8 @@ def _run(
     zero, nothing = tf.zeros(len(images)), tf.zeros(len(images), tf.int32)
     low = tf.fill(len(images), np.float32(-np.inf))
     state = _State(
-        *(x, x, x, tf.zeros_like(x), low, low, zero + 2, nothing, low, tf.ones_like(low, tf.bool)),
+        # The first look is no rise.
+        *(x, x, x, tf.zeros_like(x), low, -low, zero + 2, nothing, low, tf.ones_like(low, tf.bool)),
         *(tf.constant(images), tf.constant(lower), tf.constant(upper)),
         *(tf.constant(epsilon, tf.float32), tf.constant(labels, tf.int32), tf.constant(aimed, tf.int32)),
         tf.range(len(images)),
