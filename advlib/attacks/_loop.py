@@ -77,6 +77,26 @@ def log_odds(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
     return others - tf.gather(logits, classes, batch_dims=1)
 
 
+def those(condition: tf.Tensor, values: Any) -> Any:
+    """Of tensors (m, …), nested, the rows where the condition, bool (m,), holds."""
+    # Mostly it holds for all, and masking would copy them.
+    return tf.cond(
+        tf.reduce_all(condition),
+        lambda: values,
+        lambda: tf.nest.map_structure(lambda part: tf.boolean_mask(part, condition), values),
+    )
+
+
+def put(into: tf.Tensor, rows: tf.Tensor, condition: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """The first tensor with values (m, …), where the condition, bool (m,), holds, in the rows (m,)."""
+
+    def replaced() -> tf.Tensor:
+        places = tf.boolean_mask(rows, condition)[:, None]
+        return tf.tensor_scatter_nd_update(into, places, tf.boolean_mask(values, condition))
+
+    return tf.cond(tf.reduce_any(condition), replaced, lambda: into)
+
+
 def no_notes(count: int, looks: int, *, asked: bool) -> tf.Tensor:
     """Where a trace is noted, (count, looks, 2), NaN; without looks where none is asked for."""
     return tf.fill((count, looks if asked else 0, 2), np.float32(np.nan))

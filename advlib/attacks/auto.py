@@ -307,9 +307,7 @@ def _search(
         fooled = _loop.fooled(logits, state.classes, tf.constant(settings.targeted))
         found = _keep(found, state, value, fooled, step, logits)
         if settings.early_stop:
-            state, value, gradient = tf.nest.map_structure(
-                lambda part: tf.boolean_mask(part, ~fooled), (state, value, gradient)
-            )
+            state, value, gradient = _loop.those(~fooled, (state, value, gradient))
         return (
             _step(state, value, gradient, lengths[step], step == 0, settings),
             found,
@@ -369,9 +367,8 @@ def _keep(
     # A loss that is no number is lower than any other, but its success is one.
     worth = tf.maximum(value, value.dtype.min)
     better = fooled & (worth > tf.gather(values, state.row))
-    rows = tf.boolean_mask(state.row, better)[:, None]
-    images = tf.tensor_scatter_nd_update(images, rows, tf.boolean_mask(state.x, better))
-    values = tf.tensor_scatter_nd_update(values, rows, tf.boolean_mask(worth, better))
+    images = _loop.put(images, state.row, better, state.x)
+    values = _loop.put(values, state.row, better, worth)
     now = tf.fill(tf.shape(state.row), step)
     taken = tf.tensor_scatter_nd_update(taken, state.row[:, None], now)
     if notes.shape[1]:
@@ -406,7 +403,11 @@ def _step(
     stuck = ~state.halved & (highest <= state.reference)
     halve = checkpoint & (slow | stuck)
     size = tf.where(halve, state.size / 2, state.size)
-    here, gradient = choose(halve, best, state.x), choose(halve, of_best, gradient)
+    here, gradient = tf.cond(
+        checkpoint,
+        lambda: (choose(halve, best, state.x), choose(halve, of_best, gradient)),
+        lambda: (state.x, gradient),
+    )
 
     reach = size * state.radius
     if settings.norm == "linf":

@@ -198,10 +198,9 @@ def _search(
 
         fooled = _loop.fooled(logits, state.classes, targeted, confidence)
         better = fooled & (distance < tf.gather(best[1], state.row))
-        rows = tf.boolean_mask(state.row, better)[:, None]
         best = (
-            tf.tensor_scatter_nd_update(best[0], rows, tf.boolean_mask(x, better)),
-            tf.tensor_scatter_nd_update(best[1], rows, tf.boolean_mask(distance, better)),
+            _loop.put(best[0], state.row, better, x),
+            _loop.put(best[1], state.row, better, distance),
         )
         hit |= tf.scatter_nd(state.row[:, None], tf.cast(fooled, tf.int32), tf.shape(hit)) > 0
         taken = tf.tensor_scatter_nd_add(taken, state.row[:, None], tf.ones_like(state.row))
@@ -219,7 +218,7 @@ def _search(
         falls = ~compare | (loss <= FALLEN * state.loss)
         loss = tf.where(compare, loss, state.loss)
         state = state._replace(w=w, mean=mean, square=square, loss=loss)
-        state = tf.nest.map_structure(lambda part: tf.boolean_mask(part, falls), state)
+        state = _loop.those(falls, state)
         return state, best, hit, taken, notes, step + 1, done + 1
 
     loop = (state, best, hit, taken, notes, step, tf.constant(0))

@@ -277,10 +277,9 @@ def _leave(
 ) -> tuple[_State, tuple[tf.Tensor, tf.Tensor]]:
     """Note how far each has come, and let go those that have succeeded."""
     images, notes = found
-    rows = tf.boolean_mask(state.row, fooled)[:, None]
-    images = tf.tensor_scatter_nd_update(images, rows, tf.boolean_mask(state.x, fooled))
+    images = _loop.put(images, state.row, fooled, state.x)
     notes = _loop.note(notes, state.row, tf.fill(tf.shape(state.row), query), state.odds, fooled)
-    return tf.nest.map_structure(lambda part: tf.boolean_mask(part, ~fooled), state), (images, notes)
+    return _loop.those(~fooled, state), (images, notes)
 
 
 def _search(
