@@ -16,8 +16,8 @@ from advlib.metrics import proportion
 
 # Attacks of the suite, by their names in its table.
 ONE_STEP, LOG_ODDS, AIMED = "one step", "auto_pgd, log-odds", "auto_pgd, aimed"
-TRANSFER, BLACK_BOX = "transfer", "square"
-WHITE_BOX = (ONE_STEP, LOG_ODDS, AIMED)
+LAST, TRANSFER, BLACK_BOX = "iterated fgsm", "transfer", "square"
+WHITE_BOX = (ONE_STEP, LOG_ODDS, AIMED, LAST)
 # A share of the images above this, or a p-value below that.
 SHARE, LEVEL = 0.05, 0.01
 # Gradient steps, of an eighth of epsilon each; and after how many success is compared.

@@ -111,10 +111,12 @@ def suite(
     1. one step of full length along the gradient: `fgsm`, or in L2 `auto_pgd`;
     2. `auto_pgd` on the log-odds;
     3. `auto_pgd` on the difference of logits ratio, aimed at one wrong class after the other;
-    4. with a surrogate, the images that `auto_pgd` makes for that one;
-    5. `square`, which needs no gradient;
-    6. with a detector in L∞, `adaptive_pgd`, which knows it;
-    7. the attacks in `more`.
+    4. for a model that draws at random, in L∞, `iterative_fgsm`, of which the last image counts, and not
+       the best, which was perhaps lucky;
+    5. with a surrogate, the images that `auto_pgd` makes for that one;
+    6. `square`, which needs no gradient;
+    7. with a detector in L∞, `adaptive_pgd`, which knows it;
+    8. the attacks in `more`.
 
     On the first images that the model reads correctly, the diagnosed ones, every attack is run, whatever
     the others found. Flags are raised on what it does there, and on a few further tests:
@@ -341,7 +343,9 @@ def _turns(
 ) -> dict[str, Attack]:
     """The attacks in the order in which they come."""
     ball: dict[str, Any] = {"epsilon": epsilon, "norm": norm, "seed": seed} | options
-    run = partial(attacks.auto_pgd, steps=steps, early_stop=True, **ball)
+    # Of a model that draws at random, the first success and the best point are often lucky ones.
+    lucky = options["randomized"]
+    run = partial(attacks.auto_pgd, steps=steps, early_stop=not lucky, **ball)
     turns: dict[str, Attack] = {}
     if norm == "linf":
         turns[_flags.ONE_STEP] = partial(attacks.fgsm, epsilon=epsilon, **options)
@@ -350,6 +354,10 @@ def _turns(
     turns[_flags.LOG_ODDS] = run
     if aims:
         turns[_flags.AIMED] = partial(run, loss="dlr", aims=aims)
+    if lucky and norm == "linf":
+        turns[_flags.LAST] = partial(
+            attacks.iterative_fgsm, epsilon=epsilon, step_size=epsilon / 8, steps=steps, **options
+        )
     if surrogate is not None:
         check_model(surrogate, "surrogate")
 
