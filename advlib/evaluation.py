@@ -93,6 +93,7 @@ def suite(
     steps: int = 100,
     aims: int = 9,
     queries: int = 5000,
+    restarts: int = 1,
     surrogate: keras.Model | None = None,
     score: Callable[[tf.Tensor], tf.Tensor] | None = None,
     threshold: float | None = None,
@@ -156,7 +157,9 @@ def suite(
     aims : int
         How many wrong classes are aimed at, at most; none where there are fewer than four classes.
     queries : int
-        Of `square`, at least 2.
+        Of a run of `square`, at least 2.
+    restarts : int
+        Runs of `auto_pgd` and `square` at most, each from a random start.
     surrogate : keras.Model, optional
         A model of the same images and classes whose attacked images may fool this one.
     score, threshold : callable and float, optional
@@ -192,6 +195,7 @@ def suite(
     epsilon = check_number(epsilon, "epsilon", low=0, high=1 if norm == "linf" else np.inf)
     steps, aims = check_integer(steps, "steps"), check_integer(aims, "aims", low=0)
     queries = check_integer(queries, "queries", low=2)
+    restarts = check_integer(restarts, "restarts")
     diagnosed = check_integer(diagnosed, "diagnosed", low=0)
     draws = check_integer(draws, "draws")
     seed = check_integer(seed, "seed", low=0)
@@ -210,6 +214,7 @@ def suite(
         steps=steps,
         aims=min(aims, classes - 1) if classes > 3 else 0,
         queries=queries,
+        restarts=restarts,
         surrogate=surrogate,
         score=score,
         threshold=threshold,
@@ -222,7 +227,8 @@ def suite(
     turns |= more
 
     attacked = _Mean(model, draws) if randomized else model
-    settings = [norm, epsilon, steps, aims, queries, diagnosed, draws, seed, threshold, list(turns)]
+    settings: list[Any] = [norm, epsilon, steps, aims, queries, restarts, diagnosed, draws, seed]
+    settings += [threshold, list(turns)]
     state = _State.begin(verdict, images, labels, diagnosed)
     path = None if store is None else Path(store)
     if path:
@@ -335,6 +341,7 @@ def _turns(
     steps: int,
     aims: int,
     queries: int,
+    restarts: int,
     surrogate: keras.Model | None,
     score: Any,
     threshold: float | None,
@@ -345,7 +352,7 @@ def _turns(
     ball: dict[str, Any] = {"epsilon": epsilon, "norm": norm, "seed": seed} | options
     # Of a model that draws at random, the first success and the best point are often lucky ones.
     lucky = options["randomized"]
-    run = partial(attacks.auto_pgd, steps=steps, early_stop=not lucky, **ball)
+    run = partial(attacks.auto_pgd, steps=steps, restarts=restarts, early_stop=not lucky, **ball)
     turns: dict[str, Attack] = {}
     if norm == "linf":
         turns[_flags.ONE_STEP] = partial(attacks.fgsm, epsilon=epsilon, **options)
@@ -367,7 +374,7 @@ def _turns(
             )
 
         turns[_flags.TRANSFER] = transfer
-    turns[_flags.BLACK_BOX] = partial(attacks.square, queries=queries, **ball)
+    turns[_flags.BLACK_BOX] = partial(attacks.square, queries=queries, restarts=restarts, **ball)
     if score is not None and threshold is not None and norm == "linf":
         turns["adaptive_pgd"] = partial(
             attacks.adaptive_pgd,

@@ -516,6 +516,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
     ({"aims": -1}, "aims must be a whole number of at least 0, got -1"),
     ({"diagnosed": 1.5}, "diagnosed must be a whole number of at least 0, got 1.5"),
+    ({"restarts": 0}, "restarts must be a whole number of at least 1, got 0"),
     ({"draws": 0}, "draws must be a whole number of at least 1, got 0"),
     ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
     ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),

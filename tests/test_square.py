@@ -19,6 +19,7 @@ BIAS = RANDOM.normal(size=4).astype(np.float32)
 LINEAR = linear(WEIGHTS, BIAS, SHAPE)
 IMAGES = RANDOM.random((12, *SHAPE), np.float32)
 LABELS = (IMAGES.reshape(12, -1) @ WEIGHTS + BIAS).argmax(axis=1)
+RADII = np.linspace(0.02, 0.3, 12)
 
 
 def lead(image: np.ndarray, label: int) -> float:
@@ -216,3 +217,22 @@ def test_bounds_hold_to_the_last_bit(epsilon: float, norm: Any, targeted: bool, 
 def test_bad_input_is_named(more: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         square(LINEAR, IMAGES, LABELS, **{"epsilon": 0.1, "seed": 0, **more})
+
+
+def test_another_run_takes_what_is_left() -> None:
+    """The first run is the same whatever follows it; later ones draw other numbers."""
+    settings: dict[str, Any] = {"epsilon": RADII, "queries": 12, "seed": 2, "trace": True}
+    one, three = (square(LINEAR, IMAGES, LABELS, restarts=restarts, **settings) for restarts in (1, 3))
+    assert 0 < one.success.sum() < three.success.sum() < len(IMAGES)
+    np.testing.assert_array_equal(three.images[one.success], one.images[one.success])
+    np.testing.assert_array_equal(three.evaluations[one.success], one.evaluations[one.success])
+    stands = ~three.success
+    np.testing.assert_array_equal(three.evaluations[stands], 1 + 3 * 11)
+    assert one.trace is not None
+    assert three.trace is not None
+    assert three.trace.success.shape[1] == 3 * 12
+    np.testing.assert_array_equal(three.trace.log_odds[:, :12], one.trace.log_odds)
+    np.testing.assert_array_equal(three.trace.success[:, -1], three.success)
+    # Not the same path again.
+    again = three.trace.log_odds[stands][:, [1, 13]]
+    assert (again[:, 0] != again[:, 1]).any()

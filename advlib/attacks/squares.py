@@ -33,6 +33,7 @@ def square(
     epsilon: float | np.ndarray,
     norm: Literal["linf", "l2"] = "linf",
     queries: int = 5000,
+    restarts: int = 1,
     covered: float = 0.8,
     targeted: bool = False,
     levels: int | None = None,
@@ -62,7 +63,10 @@ def square(
         Euclidean length of the change.
     norm : {"linf", "l2"}
     queries : int
-        Queries at most for each image, the one of the unchanged image included; at least 2.
+        Queries at most for each image in a run, the one of the unchanged image included; at least 2.
+    restarts : int
+        Runs at most, each with other random numbers. An image takes the next one only if none has
+        succeeded.
     covered : float
         Share of the pixels that the first squares cover, above 0, at most 1.
     seed : int
@@ -71,9 +75,9 @@ def square(
     Returns
     -------
     AttackResult
-        The first success of each image, or else the last point. `evaluations` are queries: one for the
-        unchanged image, which stays as it is if it is a success already, one for the first change, one
-        for each step. `iterations` are steps.
+        The first success of each image, or else the last point of the last run. `evaluations` are
+        queries: one for the unchanged image, which stays as it is if it is a success already; in each
+        run one for the first change, and one for each step. `iterations` are steps.
 
     Raises
     ------
@@ -84,6 +88,7 @@ def square(
     norm = check_choice(norm, NORMS, "norm")
     epsilon = check_per_image(epsilon, len(images), "epsilon", high=1 if norm == "linf" else np.inf)
     queries = check_integer(queries, "queries", low=2)
+    restarts = check_integer(restarts, "restarts")
     targeted = check_flag(targeted, "targeted")
     covered = check_number(covered, "covered", low=np.nextafter(0, 1), high=1)
     seed = check_integer(seed, "seed", low=0)
@@ -93,32 +98,36 @@ def square(
     height, width, _ = images.shape[1:]
     batch_size = batch_size or _loop.fitting_batch(images)
 
-    keys = _seeds.keys(images, labels, seed)
     attacked = images.copy()
     unchanged = predict(model, images, batch_size=batch_size)
     success = _loop.succeeded(unchanged, labels, targeted=targeted)
     iterations, evaluations = np.zeros(len(images), np.int64), np.ones(len(images), np.int64)
-    rest = np.flatnonzero(~success)
-    notes = np.full((len(images), queries if trace else 0, 2), np.nan, np.float32)
+    notes = np.full((len(images), restarts, queries if trace else 0, 2), np.nan, np.float32)
     if trace:
         odds = _loop.log_odds(tf.constant(unchanged), tf.constant(labels, tf.int32))
-        notes[:, 0] = np.column_stack([odds, success])
+        notes[:, 0, 0] = np.column_stack([odds, success])
     sides = _sides(queries - 2, covered, height, width, least=1 if norm == "linf" else 3)
     with _pace.bar("asking") as bar:
-        parts = [rest[first : first + batch_size] for first in range(0, len(rest), batch_size)]
-        bar.total += (queries - 1) * len(parts)
-        for part in parts:
-            of_part = images[part], labels[part], epsilon[part], keys[part], notes[part]
-            attacked[part], taken, notes[part] = _run(model, *of_part, norm, sides, targeted, top, bar)
-            iterations[part] = taken
-            evaluations[part] += 1 + taken
+        for run in range(restarts):
+            # Seeds of later runs lie beyond those that anybody would give.
+            keys = _seeds.keys(images, labels, seed + (run << 64))
+            rest = np.flatnonzero(~success)
+            parts = [rest[first : first + batch_size] for first in range(0, len(rest), batch_size)]
+            bar.total += (queries - 1) * len(parts)
+            for part in parts:
+                of_part = images[part], labels[part], epsilon[part], keys[part], notes[part, run]
+                attacked[part], success[part], taken, notes[part, run] = _run(
+                    model, *of_part, norm, sides, targeted, top, bar
+                )
+                iterations[part] += taken
+                evaluations[part] += 1 + taken
     success = _loop.look(
         model, attacked, labels, targeted=targeted, randomized=randomized, batch_size=batch_size
     )
     return AttackResult(
         *(attacked, success, iterations, evaluations),
         randomized=bool(randomized),
-        trace=trace_of(notes),
+        trace=trace_of(notes.reshape(len(images), -1, 2)),
     )
 
 
@@ -161,8 +170,8 @@ def _run(
     targeted: bool,
     top: int,
     bar: tqdm,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Attack one batch of images; what became of them, steps taken, and notes."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Attack one batch of images: what became of them, success, steps taken, and notes."""
     linf = norm == "linf"
     radius = epsilon[:, None, None, None] if linf else np.ones((len(images), 1, 1, 1))
     lower, upper = level_bounds(images, radius, top) if top else bounds(images, radius)
@@ -208,7 +217,10 @@ def _run(
     final, notes = (part.numpy() for part in found)
     row = _State(*state).row.numpy()
     final[row] = _State(*state).x.numpy()
-    return inside(final, images, lower, upper, None if linf else epsilon), taken.numpy(), notes
+    success = np.ones(count, bool)
+    success[row] = False
+    final = inside(final, images, lower, upper, None if linf else epsilon)
+    return final, success, taken.numpy(), notes
 
 
 def _chunks(sides: np.ndarray) -> Iterator[tuple[int, int]]:
