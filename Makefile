@@ -54,7 +54,7 @@ help:
 	@echo "make lock              resolve the dependencies again into requirements.lock"
 	@echo "make repository URL=https://github.com/owner/name   set the public address (URL= clears it)"
 	@echo "make colab             run the notebooks under Colab's versions (needs Python 3.13)"
-	@echo "make bench             compare the attacks with other packages' (4 GB once, some 20 minutes)"
+	@echo "make bench             compare the attacks with other packages' (4 GB once, some 40 minutes)"
 	@echo "make clean             remove what was built; the environment stays"
 
 # --- environment ----------------------------------------------------------------------------------

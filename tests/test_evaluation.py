@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -188,6 +190,19 @@ def test_epsilon_0_breaks_nothing(sample: tuple[np.ndarray, np.ndarray], model: 
     np.testing.assert_array_equal(result.robust, right)
     np.testing.assert_array_equal(result.images, images)
     assert not result.flags
+
+
+def test_the_table_is_plain_numbers_to_plot_and_to_save(
+    plain: evaluation.Evaluation, tmp_path: Path
+) -> None:
+    assert all(dtype.kind in "if" for dtype in plain.table.drop(columns="attack").dtypes)
+    axes = plain.table.plot.bar(x="attack", y="robust")
+    drawn = [bar.get_height() for bar in axes.patches]  # type: ignore[attr-defined]
+    np.testing.assert_allclose(drawn, plain.table["robust"])
+    plt.close("all")
+    plain.table.to_csv(tmp_path / "robustness.csv", index=False)
+    again = pd.read_csv(tmp_path / "robustness.csv")
+    pd.testing.assert_frame_equal(again, plain.table)
 
 
 def test_summary(plain: evaluation.Evaluation, sample: tuple[np.ndarray, np.ndarray]) -> None:

@@ -31,6 +31,7 @@ ALWAYS = {"test_layers", "test_notebooks", "test_prose", "test_repository"}
 ALSO = {
     "Makefile": {"test_makefile"},
     "_candidates": {"test_pixel_search"},
+    "_flags": {"test_evaluation"},
     "_float32": {"test_classifier"},
     "_loop": {"test_attacks", "test_gradient_sign"},
     "_norms": {"test_auto_pgd", "test_square"},

@@ -32,7 +32,7 @@ from scipy.optimize import OptimizeResult, differential_evolution
 from scipy.stats import qmc
 from tqdm import tqdm
 
-from advlib import attacks, data, losses, metrics, networks, training
+from advlib import attacks, data, evaluation, losses, metrics, networks, training
 
 # From images (n, 28, 28, 1) and classes (n,) to the attacked images.
 Attack = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -1003,7 +1003,7 @@ def compare(
     table(title, head, rows)
 
 
-def cascade(
+def standing_by_advlib(
     model: keras.Model,
     images: np.ndarray,
     labels: np.ndarray,
@@ -1012,16 +1012,19 @@ def cascade(
     restarts: int,
     few: bool,
 ) -> np.ndarray:
-    """Whether each digit stands: no attack, Auto-PGD twice, Square; each on what the last one left."""
-    options: dict[str, Any] = {"steps": 5 if few else 100, "restarts": restarts}
-    pgd = partial(attacks.auto_pgd, model, epsilon=epsilon, early_stop=True, seed=0, **options)
-    square = partial(attacks.square, model, epsilon=epsilon, queries=20 if few else 5000, seed=0)
-    standing = predicted(model, images) == labels
-    for attack in (partial(pgd, loss="ce"), partial(pgd, loss="dlr", aims=9), square):
-        rest = np.flatnonzero(standing)
-        if rest.size:
-            standing[rest] = ~attack(images[rest], labels[rest]).success
-    return standing
+    """Whether each digit stands in the end."""
+    steps, queries = (5, 20) if few else (100, 5000)
+    return evaluation.suite(
+        model,
+        images,
+        labels,
+        epsilon=epsilon,
+        steps=steps,
+        queries=queries,
+        restarts=restarts,
+        diagnosed=0,
+        seed=0,
+    ).robust
 
 
 def auto_attack(network: Any, epsilon: float, steps: int, *, few: bool) -> Attack:
@@ -1063,10 +1066,10 @@ def suite(
     quick: bool,
 ) -> None:
     """Robust accuracy by all attacks together, theirs and AutoAttack's; each once, as it takes long."""
-    ours_by = partial(cascade, model, epsilon=epsilon, few=quick)
+    ours_by = partial(standing_by_advlib, model, epsilon=epsilon, few=quick)
     ways = {
         "advlib": partial(ours_by, restarts=1),
-        "advlib, Auto-PGD from two starts": partial(ours_by, restarts=2),
+        "advlib, two starts": partial(ours_by, restarts=2),
     }
     if find_spec("torchattacks"):
         network = masked_in_torch(model) if isinstance(model, Masked) else in_torch(model)
@@ -1075,7 +1078,7 @@ def suite(
             attack = auto_attack(network, epsilon, steps, few=quick)
             name = f"torchattacks' AutoAttack, {steps} steps"
             ways[name] = partial(standing_in_torch, network, attack, epsilon=epsilon)
-    cascade(model, images[:2], labels[:2], epsilon=epsilon, restarts=1, few=True)  # traces
+    standing_by_advlib(model, images[:2], labels[:2], epsilon=epsilon, restarts=1, few=True)  # traces
     measured = {name: timed(partial(way, images, labels)) for name, way in ways.items()}
     ours = measured["advlib"]
     rows = []
