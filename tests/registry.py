@@ -23,10 +23,7 @@ ATTACKS: dict[str, partial[Any]] = {
     "one_pixel_search": partial(attacks.one_pixel_search, levels=2),
 }
 # Those that these tests cannot call, and why.
-EXEMPT = {
-    "adaptive_pgd": "needs a score as well; tests/test_adaptive.py",
-    "quantized": "rounds the images of another; tests/test_levels.py",
-}
+EXEMPT = {"adaptive_pgd": "needs a score as well; tests/test_adaptive.py"}
 
 # And the other ways in which some of them work.
 EVERY = ATTACKS | {
